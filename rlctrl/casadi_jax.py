@@ -1,0 +1,187 @@
+"""CasADi expressions as JAX functions, by reading the instruction tape.
+
+A CasADi `Function` is a list of scalar instructions on a work vector. `JaxFunction` replays that list with `jax.numpy` while
+JAX traces: no source text, no `exec`, constants at full double precision. Every instruction is elementwise, so arguments
+may carry any leading axes, which broadcast: states of shape (S,1,1,n) with noise of shape (W,q) cost S·W only where noise enters.
+Two functions with equal tapes are equal and hash alike, so JAX compiles a plant once however often it is built.
+"""
+
+import hashlib
+
+import casadi as ca
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rlctrl.errors import InputError, require
+
+
+def _flag(x):
+    return jnp.asarray(x, dtype=jnp.float64)
+
+
+def _power(x, y):
+    if isinstance(y, float) and y == int(y) and abs(y) <= 64:
+        return lax.integer_pow(jnp.asarray(x, jnp.float64), int(y))
+    return jnp.power(x, y)
+
+
+def _remainder(x, y):
+    """IEEE remainder (quotient rounded to nearest, ties to even), which JAX lacks."""
+    size = jnp.abs(y)
+    r = jnp.fmod(jnp.abs(x), 2 * size)
+    r = jnp.where(2 * r > size, jnp.where(2 * (r - size) >= size, r - 2 * size, r - size), r)
+    return jnp.where(jnp.signbit(x), -r, r)
+
+
+OPERATIONS = {
+    ca.OP_ASSIGN: lambda x: x,
+    ca.OP_ADD: jnp.add,
+    ca.OP_SUB: jnp.subtract,
+    ca.OP_MUL: jnp.multiply,
+    ca.OP_DIV: jnp.divide,
+    ca.OP_NEG: jnp.negative,
+    ca.OP_EXP: jnp.exp,
+    ca.OP_LOG: jnp.log,
+    ca.OP_POW: _power,
+    ca.OP_CONSTPOW: _power,
+    ca.OP_SQRT: jnp.sqrt,
+    ca.OP_SQ: jnp.square,
+    ca.OP_TWICE: lambda x: 2.0 * x,
+    ca.OP_SIN: jnp.sin,
+    ca.OP_COS: jnp.cos,
+    ca.OP_TAN: jnp.tan,
+    ca.OP_ASIN: jnp.arcsin,
+    ca.OP_ACOS: jnp.arccos,
+    ca.OP_ATAN: jnp.arctan,
+    ca.OP_LT: lambda x, y: _flag(x < y),
+    ca.OP_LE: lambda x, y: _flag(x <= y),
+    ca.OP_EQ: lambda x, y: _flag(x == y),
+    ca.OP_NE: lambda x, y: _flag(x != y),
+    ca.OP_NOT: lambda x: _flag(x == 0),
+    ca.OP_AND: lambda x, y: _flag((x != 0) & (y != 0)),
+    ca.OP_OR: lambda x, y: _flag((x != 0) | (y != 0)),
+    ca.OP_FLOOR: jnp.floor,
+    ca.OP_CEIL: jnp.ceil,
+    ca.OP_FMOD: jnp.fmod,
+    ca.OP_FABS: jnp.abs,
+    ca.OP_SIGN: jnp.sign,
+    ca.OP_COPYSIGN: jnp.copysign,
+    ca.OP_IF_ELSE_ZERO: lambda condition, x: jnp.where(condition != 0, x, 0.0),
+    ca.OP_ERF: lambda x: lax.erf(jnp.asarray(x, jnp.float64)),
+    ca.OP_FMIN: jnp.fmin,
+    ca.OP_FMAX: jnp.fmax,
+    ca.OP_INV: lambda x: jnp.divide(1.0, x),
+    ca.OP_SINH: jnp.sinh,
+    ca.OP_COSH: jnp.cosh,
+    ca.OP_TANH: jnp.tanh,
+    ca.OP_ASINH: jnp.arcsinh,
+    ca.OP_ACOSH: jnp.arccosh,
+    ca.OP_ATANH: jnp.arctanh,
+    ca.OP_ATAN2: jnp.arctan2,
+    ca.OP_ERFINV: lambda x: lax.erf_inv(jnp.asarray(x, jnp.float64)),
+    ca.OP_PRINTME: lambda x, _: x,
+    ca.OP_LIFT: lambda x, _: x,
+    ca.OP_LOG1P: jnp.log1p,
+    ca.OP_EXPM1: jnp.expm1,
+    ca.OP_HYPOT: jnp.hypot,
+    ca.OP_REMAINDER: _remainder,
+}
+OPCODE_NAMES = {getattr(ca, name): name for name in dir(ca) if name.startswith("OP_")}
+
+
+class JaxFunction:
+    """The single output of a CasADi function as a JAX function of arrays (..., n_i), one per input.
+
+    `shape` is the trailing shape of the result: () for a scalar, (rows,) for a column, (rows, cols) for a matrix.
+    Raises `InputError` if an instruction has no translation, by its name.
+    """
+
+    def __init__(self, function: ca.Function, shape: tuple[int, ...]):
+        require(function.n_out() == 1, "function", "must have one output", function.n_out(), "Split it into several.")
+        scalar = function if function.is_a("SXFunction") else _expand(function)
+        self.shape = tuple(shape)
+        self.sizes = tuple(scalar.numel_in(i) for i in range(scalar.n_in()))
+        self.tape = tuple(_instructions(scalar))
+        self.places = tuple(scalar.sparsity_out(0).find())  # dense position of each stored output
+        self.digest = hashlib.sha256(repr(self.parts()).encode()).hexdigest()
+
+    def parts(self) -> list:
+        """Everything that defines the function, as nested lists of numbers and None."""
+        return [list(self.shape), list(self.sizes), [list(step) for step in self.tape], list(self.places)]
+
+    @classmethod
+    def from_parts(cls, parts) -> "JaxFunction":
+        """The function that `parts` came from."""
+        self = object.__new__(cls)
+        shape, sizes, tape, places = parts
+        self.shape, self.sizes, self.places = tuple(shape), tuple(sizes), tuple(places)
+        self.tape = tuple((code, tuple(inputs), output, constant) for code, inputs, output, constant in tape)
+        self.digest = hashlib.sha256(repr(self.parts()).encode()).hexdigest()
+        return self
+
+    def __hash__(self):
+        return hash(self.digest)
+
+    def __eq__(self, other):
+        return isinstance(other, JaxFunction) and self.digest == other.digest
+
+    def __call__(self, *arguments):
+        arrays = [jnp.asarray(a, jnp.float64) for a in arguments]
+        for position, (array, size) in enumerate(zip(arrays, self.sizes, strict=True)):
+            require(array.shape[-1:] == (size,), f"argument {position}", f"needs last axis {size}", array.shape, "")
+        batch = jnp.broadcast_shapes(*(a.shape[:-1] for a in arrays))
+        work, out = {}, {}
+        for code, inputs, output, constant in self.tape:
+            if code == ca.OP_CONST:
+                work[output] = constant
+            elif code == ca.OP_INPUT:
+                work[output] = arrays[inputs[0]][..., inputs[1]]
+            elif code == ca.OP_OUTPUT:
+                out[self.places[output]] = work[inputs[0]]
+            else:
+                work[output] = OPERATIONS[code](*(work[i] for i in inputs))
+        size = int(np.prod(self.shape, dtype=int))
+        dense = [jnp.broadcast_to(jnp.asarray(out.get(i, 0.0), jnp.float64), batch) for i in range(size)]
+        if not self.shape:
+            return dense[0]
+        stacked = jnp.stack(dense, axis=-1) if dense else jnp.zeros((*batch, 0))
+        return _from_columns(stacked, self.shape)
+
+
+def _from_columns(flat, shape):
+    if len(shape) == 1:
+        return flat
+    return jnp.swapaxes(flat.reshape(*flat.shape[:-1], shape[1], shape[0]), -1, -2)
+
+
+def _expand(function):
+    try:
+        return function.expand()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"`{function.name()}` must consist of scalar operations (CasADi `expand` failed: {reason}). "
+            "Write it without rootfinders, integrators or external calls."
+        ) from None
+
+
+def _instructions(function):
+    """(opcode, inputs, output, constant) with OP_INPUT as (argument, dense position) and OP_OUTPUT keyed by stored position."""
+    positions = [function.sparsity_in(i).find() for i in range(function.n_in())]
+    for k in range(function.n_instructions()):
+        code = function.instruction_id(k)
+        inputs, outputs = list(function.instruction_input(k)), list(function.instruction_output(k))
+        if code == ca.OP_CONST:
+            yield code, (), outputs[0], function.instruction_constant(k)
+        elif code == ca.OP_INPUT:
+            yield code, (inputs[0], positions[inputs[0]][inputs[1]]), outputs[0], None
+        elif code == ca.OP_OUTPUT:
+            yield code, (inputs[0],), outputs[1], None
+        elif code in OPERATIONS:
+            yield code, tuple(inputs), outputs[0], None
+        else:
+            raise InputError(
+                f"`{function.name()}` uses the CasADi operation {OPCODE_NAMES.get(code, code)}, which has no translation "
+                "to JAX. Write the expression without it."
+            )

@@ -1,0 +1,55 @@
+"""What the product says when it refuses: one sentence with the argument, the rule, the value and the way out."""
+
+import difflib
+import functools
+import inspect
+
+
+class InputError(ValueError, TypeError):
+    """Bad input. The message names the argument, the rule, the value received and the way out."""
+
+
+class NotConverged(RuntimeError):
+    """A solver or a training stopped short of its tolerance, or diverged; the message says which and what to try."""
+
+
+def require(holds, argument, rule, value, way_out):
+    """Raise `InputError` unless `holds`."""
+    if not holds:
+        raise InputError(f"`{argument}` {rule}; got {_short(value)}. {way_out}")
+
+
+def nearest(word, known):
+    """'Did you mean …' for a misspelt word, else the list of what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(known) or 'nothing'}."
+
+
+def strict(target):
+    """Decorate a public function or class: an unknown or missing keyword raises `InputError` with the nearest name."""
+    call = target.__init__ if inspect.isclass(target) else target
+    signature = inspect.signature(call)
+    names = [n for n in signature.parameters if n != "self"]
+
+    @functools.wraps(call)
+    def checked(*args, **kwargs):
+        for word in kwargs:
+            require(
+                word in names, word, f"is not a keyword of {target.__name__}", kwargs[word], nearest(word, names)
+            )
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InputError(f"`{target.__name__}` cannot be called so: {error}. It takes ({', '.join(names)}).") from None
+        return call(*args, **kwargs)
+
+    if inspect.isclass(target):
+        target.__init__ = checked
+        return target
+    return checked
+
+
+def _short(value):
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 120 else text[:117] + "..."

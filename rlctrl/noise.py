@@ -1,0 +1,140 @@
+"""Laws of the noise w that drives a plant: sample, log-density, quadrature.
+
+Every law has mean-zero-or-stated `mean` and `covariance`, so that linear-quadratic formulas need no quadrature.
+Quadrature rules: Gauss–Hermite for the normal law, Gauss–Legendre for the uniform one (Golub & Welsch 1969), as tensor products.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlctrl.errors import require, strict
+from rlctrl.tree import record
+
+
+def _tensor(nodes, weights, q):
+    """Tensor product of a one-dimensional rule: nodes (k^q, q), weights (k^q,)."""
+    points = np.array(list(itertools.product(nodes, repeat=q))).reshape(-1, q)
+    mass = np.array([np.prod(w) for w in itertools.product(weights, repeat=q)])
+    return points, mass / mass.sum()
+
+
+def _check_size(q):
+    require(isinstance(q, int | np.integer) and q >= 0, "q", "must be a whole number ≥ 0", q, "Use the number of noise channels.")
+
+
+@strict
+@record(static=("q",))
+@dataclass(frozen=True)
+class Gaussian:
+    """Standard normal law on R^q: zero mean, identity covariance. `q` is the number of noise channels."""
+
+    q: int
+
+    def __post_init__(self):
+        _check_size(self.q)
+
+    @property
+    def mean(self):
+        return np.zeros(self.q)
+
+    @property
+    def covariance(self):
+        return np.eye(self.q)
+
+    def sample(self, key, shape=()):
+        """Draws of shape (*shape, q) from a JAX random key."""
+        return jax.random.normal(key, (*shape, self.q))
+
+    def logpdf(self, w):
+        """Log-density at w (..., q)."""
+        return -0.5 * jnp.sum(jnp.square(w), -1) - 0.5 * self.q * jnp.log(2 * jnp.pi)
+
+    def quadrature(self, order):
+        """Gauss–Hermite nodes (order^q, q) and weights, exact for polynomials of degree 2·order−1 in each channel."""
+        nodes, weights = np.polynomial.hermite_e.hermegauss(order)
+        return _tensor(nodes, weights / weights.sum(), self.q)
+
+
+@strict
+@record(static=("q",))
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform law on [-1, 1]^q."""
+
+    q: int
+
+    def __post_init__(self):
+        _check_size(self.q)
+
+    @property
+    def mean(self):
+        return np.zeros(self.q)
+
+    @property
+    def covariance(self):
+        return np.eye(self.q) / 3
+
+    def sample(self, key, shape=()):
+        """Draws of shape (*shape, q) from a JAX random key."""
+        return jax.random.uniform(key, (*shape, self.q), minval=-1.0, maxval=1.0)
+
+    def logpdf(self, w):
+        """Log-density at w (..., q): −q·log 2 inside the cube, −∞ outside."""
+        inside = jnp.all(jnp.abs(w) <= 1, -1)
+        return jnp.where(inside, -self.q * jnp.log(2.0), -jnp.inf)
+
+    def quadrature(self, order):
+        """Gauss–Legendre nodes (order^q, q) and weights."""
+        nodes, weights = np.polynomial.legendre.leggauss(order)
+        return _tensor(nodes, weights / 2, self.q)
+
+
+@strict
+@record(arrays=("nodes", "probabilities"))
+@dataclass(frozen=True, eq=False)
+class Finite:
+    """Finitely many values: `nodes` (k, q), `probabilities` (k,) that sum to one. Quadrature is exact."""
+
+    nodes: np.ndarray
+    probabilities: np.ndarray
+
+    def __post_init__(self):
+        nodes, mass = np.asarray(self.nodes, float), np.asarray(self.probabilities, float)
+        nodes = nodes[:, None] if nodes.ndim == 1 else nodes
+        require(nodes.ndim == 2 and len(nodes) > 0, "nodes", "must have shape (k, q)", nodes.shape, "List one row per value of w.")
+        require(mass.shape == nodes.shape[:1], "probabilities", f"must have shape ({len(nodes)},)", mass.shape, "Give one per node.")
+        good = np.all(mass >= 0) and abs(mass.sum() - 1) <= 1e-9
+        require(good, "probabilities", "must be ≥ 0 and sum to 1", mass, "Divide them by their sum.")
+        object.__setattr__(self, "nodes", nodes)
+        object.__setattr__(self, "probabilities", mass / mass.sum())
+
+    @property
+    def q(self):
+        return self.nodes.shape[1]
+
+    @property
+    def mean(self):
+        return self.probabilities @ self.nodes
+
+    @property
+    def covariance(self):
+        centred = self.nodes - self.mean
+        return (self.probabilities[:, None] * centred).T @ centred
+
+    def sample(self, key, shape=()):
+        """Draws of shape (*shape, q) from a JAX random key."""
+        index = jax.random.choice(key, len(self.probabilities), shape, p=jnp.asarray(self.probabilities))
+        return jnp.asarray(self.nodes)[index]
+
+    def logpdf(self, w):
+        """Log-probability of w (..., q): −∞ where w is none of the nodes."""
+        hit = jnp.all(jnp.abs(w[..., None, :] - self.nodes) <= 1e-9, -1)
+        return jnp.log(jnp.sum(hit * self.probabilities, -1))
+
+    def quadrature(self, order):  # noqa: ARG002 - one rule is exact at every order
+        """The nodes and probabilities themselves."""
+        return self.nodes, self.probabilities

@@ -1,0 +1,267 @@
+"""A continuous stochastic plant in CasADi: named signals with units, parameters, and dynamics.
+
+Either dX = drift(X,u) dt + diffusion(X,u) dW (Itô; architecture page and T4), or a discrete-time map
+X_+ = update(X,u,w) with a stated law of w (T1). No sampling time, reward or discount here: those belong to `Problem`.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import casadi as ca
+import numpy as np
+
+from rlctrl.casadi_jax import JaxFunction
+from rlctrl.errors import InputError, nearest, require, strict
+from rlctrl.noise import Gaussian
+from rlctrl.tree import saved
+
+
+@strict
+@saved
+@dataclass(frozen=True)
+class Signal:
+    """One state or input: `name`, `unit` ("1" if dimensionless), bounds `low` < `high` in that unit (may be infinite).
+
+    `periodic=True` identifies `low` with `high` (an angle). `values=(…)` makes an input take finitely many values.
+    Raises `InputError` for an empty interval, a missing unit, or a periodic signal without finite bounds.
+    """
+
+    name: str
+    unit: str
+    low: float = -np.inf
+    high: float = np.inf
+    periodic: bool = False
+    values: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        require(isinstance(self.name, str) and self.name.isidentifier(), "name", "must be an identifier", self.name, "Use e.g. 'theta'.")
+        has_unit = isinstance(self.unit, str) and self.unit.strip()
+        require(has_unit, "unit", f"of signal '{self.name}' must be given", self.unit, 'Write "1" for a dimensionless signal.')
+        if self.values is not None:
+            self._finite_values()
+        low, high = float(self.low), float(self.high)
+        rule = f"of signal '{self.name}' must leave a box that is not empty: low < high"
+        require(low < high, "low, high", rule, (low, high), "Exchange or widen the bounds.")
+        closed = not self.periodic or np.isfinite(high - low)
+        require(closed, "periodic", f"of signal '{self.name}' needs finite bounds", (low, high), "Give low and high, e.g. -pi, pi.")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    def _finite_values(self):
+        values = tuple(float(v) for v in np.atleast_1d(self.values))
+        distinct = len(set(values)) == len(values) >= 2 and all(np.isfinite(values))
+        require(distinct, "values", f"of signal '{self.name}' must be two or more distinct numbers", self.values, "List them once each.")
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "low", min(values))
+        object.__setattr__(self, "high", max(values))
+
+    @property
+    def label(self) -> str:
+        """Name with its unit, as figures print it."""
+        return f"{self.name} [{self.unit}]"
+
+
+class Parameters:
+    """The parameters as a plant's functions see them: `p.mass` is a CasADi symbol; `p.vector` is all of them stacked."""
+
+    def __init__(self, values: Mapping[str, Any], vector):
+        self.vector = vector
+        self._values = {}
+        start = 0
+        for name, value in values.items():
+            shape = np.atleast_2d(np.asarray(value, float)).T.shape if np.ndim(value) < 2 else np.shape(value)
+            size = int(np.prod(shape))
+            self._values[name] = ca.reshape(vector[start : start + size], *shape)
+            start += size
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        require(name in self._values, f"p.{name}", "is not a parameter of this plant", name, nearest(name, self._values))
+        return self._values[name]
+
+
+@strict
+@dataclass(frozen=True, eq=False)
+class Plant:
+    """A stochastic plant: dX = drift dt + diffusion dW, or X_+ = update(X, u, w).
+
+    `states`, `inputs`: sequences of `Signal`, n and m of them. `drift(x, u, p)` returns n CasADi expressions per second;
+    `diffusion(x, u, p)` n×q (per square root of a second; omitted: no noise). `update(x, u, w, p)` returns n, with `noise`
+    the law of w. `params` are numbers or arrays, reached as `p.name`; `source` says where the model comes from.
+    Raises `InputError` for wrong shapes, for both or neither of `drift` and `update`, and for dynamics not finite over the box.
+    """
+
+    name: str
+    states: Sequence[Signal]
+    inputs: Sequence[Signal]
+    drift: Callable | None = None
+    diffusion: Callable | None = None
+    update: Callable | None = None
+    noise: Any = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self):
+        for role in ("states", "inputs"):
+            signals = tuple(getattr(self, role))
+            good = len(signals) > 0 and all(isinstance(s, Signal) for s in signals)
+            require(good, role, "must be a list of Signal, at least one", getattr(self, role), "Use rc.Signal(name, unit, low, high).")
+            object.__setattr__(self, role, signals)
+        names = [s.name for s in (*self.states, *self.inputs)]
+        require(len(set(names)) == len(names), "states, inputs", "must have distinct names", names, "Rename one.")
+        discrete_states = [s.name for s in self.states if s.values]
+        require(not discrete_states, "values", "is for inputs only", discrete_states, "Give the state low and high instead.")
+        one = (self.drift is None) != (self.update is None)
+        require(one, "drift", "and `update`: exactly one must be given", (self.drift, self.update), "Drop one of them.")
+        if self.update is not None:
+            require(self.diffusion is None, "diffusion", "goes with `drift`, not with `update`", self.diffusion, "Write the noise into update(x, u, w, p).")
+        else:
+            require(self.noise is None, "noise", "goes with `update`; a diffusion is driven by Wiener noise", self.noise, "Use diffusion=….")
+        object.__setattr__(self, "params", {k: self._number(k, v) for k, v in dict(self.params).items()})
+        self._check_finite()
+
+    @staticmethod
+    def _number(name, value):
+        array = np.asarray(value, float)
+        require(np.all(np.isfinite(array)), f"params[{name!r}]", "must be finite", value, "Give a number or an array.")
+        return float(array) if array.ndim == 0 else array
+
+    @property
+    def n(self) -> int:
+        """Number of states."""
+        return len(self.states)
+
+    @property
+    def m(self) -> int:
+        """Number of inputs."""
+        return len(self.inputs)
+
+    @property
+    def parameter_vector(self) -> np.ndarray:
+        """All parameters stacked (matrices column by column)."""
+        parts = [np.asarray(v, float).ravel(order="F") for v in self.params.values()]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def with_params(self, **changes) -> "Plant":
+        """The same plant with some parameters changed; nothing is recompiled. Raises `InputError` for an unknown name."""
+        for word, value in changes.items():
+            require(word in self.params, word, f"is not a parameter of plant '{self.name}'", value, nearest(word, self.params))
+            same = np.shape(value) == np.shape(self.params[word])
+            require(same, word, f"must have shape {np.shape(self.params[word])}", np.shape(value), "Keep the shape.")
+        return replace(self, params={**self.params, **changes})
+
+    def symbols(self):
+        """Fresh CasADi symbols x (n), u (m), p (parameter vector)."""
+        size = len(self.parameter_vector)
+        return ca.SX.sym("x", self.n), ca.SX.sym("u", self.m), ca.SX.sym("p", size)
+
+    def evaluate(self, argument, function, *symbols, vector):
+        """Call one of the user's functions on symbols; errors in it come out as `InputError` naming it."""
+        try:
+            return function(*symbols, Parameters(self.params, vector))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"`{argument}` of plant '{self.name}' failed when called on CasADi symbols: {type(error).__name__}: {error}. "
+                "It must return CasADi expressions of its arguments; use casadi functions such as ca.sin."
+            ) from error
+
+    @functools.cached_property
+    def drift_function(self) -> ca.Function | None:
+        """CasADi function (x, u, p) → drift, n×1."""
+        if self.drift is None:
+            return None
+        x, u, p = self.symbols()
+        value = as_matrix(self.evaluate("drift", self.drift, x, u, vector=p), "drift", (self.n, 1))
+        return ca.Function("drift", [x, u, p], [value])
+
+    @functools.cached_property
+    def diffusion_function(self) -> ca.Function | None:
+        """CasADi function (x, u, p) → diffusion, n×q."""
+        if self.drift is None:
+            return None
+        x, u, p = self.symbols()
+        raw = ca.SX(self.n, 0) if self.diffusion is None else self.evaluate("diffusion", self.diffusion, x, u, vector=p)
+        return ca.Function("diffusion", [x, u, p], [as_matrix(raw, "diffusion", (self.n, None))])
+
+    @functools.cached_property
+    def update_function(self) -> ca.Function | None:
+        """CasADi function (x, u, w, p) → next state, n×1."""
+        if self.update is None:
+            return None
+        x, u, p = self.symbols()
+        w = ca.SX.sym("w", self.law.q)
+        value = as_matrix(self.evaluate("update", self.update, x, u, w, vector=p), "update", (self.n, 1))
+        return ca.Function("update", [x, u, w, p], [value])
+
+    @functools.cached_property
+    def law(self):
+        """Law of the noise: `noise` of a discrete-time map, the standard normal law of a diffusion."""
+        if self.update is not None:
+            return Gaussian(0) if self.noise is None else self.noise
+        assert self.diffusion_function is not None
+        return Gaussian(self.diffusion_function.size2_out(0))
+
+    def jacobian(self, x, u) -> tuple[np.ndarray, np.ndarray]:
+        """A = ∂f/∂x (n, n) and B = ∂f/∂u (n, m) of the drift, or of the update at the mean of w, at one point."""
+        xs, us, p = self.symbols()
+        if self.drift_function is not None:
+            value = self.drift_function(xs, us, p)
+        else:
+            assert self.update_function is not None
+            value = self.update_function(xs, us, ca.DM(self.law.mean), p)
+        both = ca.Function("jacobian", [xs, us, p], [ca.jacobian(value, xs), ca.jacobian(value, us)])
+        a, b = both(np.asarray(x, float), np.asarray(u, float), self.parameter_vector)
+        return np.array(a), np.array(b)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hash of everything that defines the plant: dynamics, parameters, signals."""
+        functions = [self.drift_function, self.diffusion_function, self.update_function]
+        tapes = [JaxFunction(f, f.size_out(0)).digest for f in functions if f is not None]
+        key = repr((tapes, self.parameter_vector.tolist(), self.states, self.inputs, type(self.law).__name__))
+        return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+    def _check_finite(self):
+        """Dynamics at random points of the box (of [-1, 1] where it is unbounded) must be finite."""
+        rng = np.random.default_rng(0)
+        low, high = box(self.states + self.inputs)
+        low, high = np.maximum(low, np.where(np.isinf(high), -1, high - 2)), np.minimum(high, np.where(np.isinf(low), 1, low + 2))
+        bounded = np.array([np.isfinite(s.high - s.low) for s in self.states + self.inputs])
+        full_low, full_high = box(self.states + self.inputs)
+        low, high = np.where(bounded, full_low, low), np.where(bounded, full_high, high)
+        p = self.parameter_vector
+        for z in low + (high - low) * rng.random((16, self.n + self.m)):
+            x, u = z[: self.n], z[self.n :]
+            for argument in ("drift", "diffusion", "update"):
+                function = getattr(self, f"{argument}_function")
+                if function is None:
+                    continue
+                value = np.array(function(x, u, self.law.mean, p) if argument == "update" else function(x, u, p))
+                where = f"of plant '{self.name}' must be finite over the box; at x={x.round(4).tolist()}, u={u.round(4).tolist()} it"
+                require(np.all(np.isfinite(value)), argument, where, value.ravel().tolist(), "Mend the expression or shrink the box.")
+
+
+def box(signals) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds of signals as two arrays."""
+    return np.array([s.low for s in signals]), np.array([s.high for s in signals])
+
+
+def as_matrix(value, argument, shape):
+    """A user's return value (CasADi, number, nested list) as a dense SX of the stated shape (None: any)."""
+    try:
+        if isinstance(value, list | tuple):
+            rows = [ca.horzcat(*row) if isinstance(row, list | tuple) else row for row in value]
+            value = ca.vertcat(*rows)
+        value = ca.densify(ca.SX(value))
+    except (NotImplementedError, RuntimeError, TypeError):
+        raise InputError(f"`{argument}` must return a CasADi SX expression; got {type(value).__name__}. Use ca.vertcat(…).") from None
+    fits = all(want is None or want == have for want, have in zip(shape, value.shape, strict=True))
+    wanted = " × ".join("any" if s is None else str(s) for s in shape)
+    require(fits, argument, f"must return {wanted} expressions", f"{value.shape[0]} × {value.shape[1]}", "Check ca.vertcat(…).")
+    return value

@@ -1,0 +1,133 @@
+"""Policies u = p(x): linear, clipped linear, greedy in a Q-function, one-step lookahead on a grid, any Python function.
+
+Every policy is a JAX pytree with `act(x)`: (..., n) → (..., m), usable inside compiled loops; calling it takes and returns NumPy arrays.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlctrl.errors import InputError, require
+from rlctrl.maximise import InputSet, maximise
+from rlctrl.tree import record
+
+
+class Policy:
+    """A map from states (..., n) to inputs (..., m)."""
+
+    def act(self, x):
+        """Inputs (..., m) at states x (..., n), in JAX."""
+        raise NotImplementedError
+
+    def __call__(self, x):
+        if isinstance(x, jax.core.Tracer):
+            return self.act(x)
+        return np.asarray(_act(self, np.asarray(x, float)))
+
+
+@jax.jit
+def _act(policy, x):
+    return policy.act(x)
+
+
+def wrapped(difference, period):
+    """A difference of states, brought into ±period/2 on periodic axes (`period` is 0 elsewhere)."""
+    turning = jnp.asarray(period) > 0
+    width = jnp.where(turning, period, 1.0)
+    return jnp.where(turning, difference - width * jnp.round(difference / width), difference)
+
+
+@record(arrays=("K", "x0", "u0", "low", "high", "period"))
+@dataclass(frozen=True, eq=False)
+class LinearPolicy(Policy):
+    """u = clip(u0 − K (x − x0), low, high); infinite bounds do not clip. `period` (n) is 0 for states that do not turn."""
+
+    K: Any
+    x0: Any
+    u0: Any
+    low: Any
+    high: Any
+    period: Any
+
+    def act(self, x):
+        return jnp.clip(self.u0 - wrapped(x - self.x0, self.period) @ jnp.asarray(self.K).T, self.low, self.high)
+
+    def clipped(self, low, high) -> "LinearPolicy":
+        """The same gain with the inputs clipped to [low, high]."""
+        m = len(self.u0)
+        return replace(self, low=np.broadcast_to(low, (m,)), high=np.broadcast_to(high, (m,)))
+
+
+@record(arrays=("q", "inputs"))
+@dataclass(frozen=True, eq=False)
+class GreedyPolicy(Policy):
+    """argmax over the input box of q(x, u), where `q` is a pytree with `at(x, u)`."""
+
+    q: Any
+    inputs: InputSet
+
+    def act(self, x):
+        return maximise(lambda u: self.q.at(x[..., None, :], u), self.inputs)[0]
+
+
+@record(arrays=("kernel", "value", "rule", "grid", "table", "inputs"))
+@dataclass(frozen=True, eq=False)
+class LookaheadPolicy(Policy):
+    """argmax of r + γ E V(X_+), searched from the inputs stored at the nodes around x: `table` (nodes, m) on a linear `grid`."""
+
+    kernel: Any
+    value: Any
+    rule: Any
+    grid: Any
+    table: Any
+    inputs: InputSet
+
+    def act(self, x):
+        corners, _ = self.grid.stencil(x)
+        start = jnp.asarray(self.table)[corners]
+        return maximise(lambda u: self.kernel.backup(self.value.at, x[..., None, :], u, self.rule), self.inputs, start)[0]
+
+
+@record(static=("function", "m", "traceable"))
+@dataclass(frozen=True, eq=False)
+class FunctionPolicy(Policy):
+    """A user's function (..., n) → (..., m); one that JAX cannot trace is called back on the host, which is slower."""
+
+    function: Callable
+    m: int
+    traceable: bool
+
+    def act(self, x):
+        if self.traceable:
+            return jnp.asarray(self.function(x), jnp.float64)
+        shape = jax.ShapeDtypeStruct((*x.shape[:-1], self.m), jnp.float64)
+        return jax.pure_callback(lambda y: np.asarray(self.function(np.asarray(y)), float), shape, x, vmap_method="expand_dims")
+
+
+def as_policy(policy, problem) -> Policy:
+    """A `Policy`, or any function x (..., n) → u (..., m) made one. Raises `InputError` if its result has the wrong shape."""
+    if isinstance(policy, Policy):
+        return policy
+    require(callable(policy), "policy", "must be a function x → u", policy, "Pass ref.policy or a Python function.")
+    n, m = problem.plant.n, problem.plant.m
+    probe = jax.ShapeDtypeStruct((2, n), jnp.float64)
+    try:
+        shape, traceable = jax.eval_shape(lambda x: jnp.asarray(policy(x), jnp.float64), probe).shape, True
+    except Exception:  # noqa: BLE001 - whatever a function does that JAX cannot trace, the host can run
+        shape, traceable = _host_shape(policy, n), False
+    require(shape == (2, m), "policy", f"must map states (batch, {n}) to inputs (batch, {m})", shape, "Work on the last axis: x[..., 0].")
+    return FunctionPolicy(policy, m, traceable)
+
+
+def _host_shape(policy, n):
+    try:
+        return np.shape(policy(np.zeros((2, n))))
+    except Exception as error:
+        raise InputError(
+            f"`policy` must map states (batch, {n}) to inputs; on zeros it raised {type(error).__name__}: {error}. "
+            "Work on the last axis: x[..., 0]."
+        ) from error

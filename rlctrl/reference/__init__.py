@@ -1,0 +1,7 @@
+"""Optimal value functions one can trust: every method returns a `Reference`, every reference states its error."""
+
+from rlctrl.reference.base import Reference, solve
+from rlctrl.reference.dp import GridDP
+from rlctrl.reference.riccati import Riccati
+
+__all__ = ["GridDP", "Reference", "Riccati", "solve"]

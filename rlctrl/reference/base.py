@@ -1,0 +1,149 @@
+"""`Reference`: V*, Q* and π* with an error statement, whatever method produced them; `solve` dispatches to the method."""
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlctrl.errors import InputError, NotConverged, require, strict
+from rlctrl.kernel import Kernel
+from rlctrl.maximise import input_set, maximise
+from rlctrl.policy import Policy
+from rlctrl.result import Result
+from rlctrl.storage import load_record, save_record
+from rlctrl.tree import record, saved
+
+
+@record(arrays=("kernel", "value", "rule"))
+@dataclass(frozen=True, eq=False)
+class Backup:
+    """(T3) Q(x, u) = r + γ E V(X_+) by quadrature."""
+
+    kernel: Kernel
+    value: Any
+    rule: tuple
+
+    def at(self, x, u):
+        """Q (...) at x (..., n), u (..., m)."""
+        return self.kernel.backup(self.value.at, x, u, self.rule)
+
+
+@saved
+@dataclass(frozen=True, eq=False)
+class Reference(Result):
+    """The optimal value of a problem, as functions, with what is known about its error.
+
+    `V(x)`, `Q(x, u)`, `gradient(x)` (∇V) and `policy(x)` take arrays with last axis n (m) and any leading axes. Q is the one-step backup of
+    V (T3) unless the method knows it in closed form. `error` bounds |V − V*| over the box; `error_kind` is "proven" or "estimated";
+    `error_terms` lists its parts. `residual` is the sup of |TV − V| where the method measured it. `message` says how it ended, `notes`
+    what else the user should know, `history` one row per iteration.
+    """
+
+    method: str
+    kernel: Kernel
+    states: tuple
+    inputs: tuple
+    value: Any
+    policy: Policy
+    rule: tuple
+    error: float
+    error_kind: str
+    error_terms: dict
+    converged: bool
+    residual: float
+    message: str
+    iterations: int
+    closed_form: Any = None
+    notes: tuple = ()
+    history: dict = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def V(self, x) -> np.ndarray:
+        """V*(x), shape (...), at states x (..., n)."""
+        return np.asarray(_value(self.value, self._array("x", x, len(self.states))))
+
+    def Q(self, x, u) -> np.ndarray:
+        """Q*(x, u), shape (...), at states (..., n) and inputs (..., m); leading axes broadcast."""
+        x, u = self._array("x", x, len(self.states)), self._array("u", u, len(self.inputs))
+        return np.asarray(_q(self.q, x, u))
+
+    def gradient(self, x) -> np.ndarray:
+        """∇V*(x), shape (..., n)."""
+        return np.asarray(_gradient(self.value, self._array("x", x, len(self.states))))
+
+    def __repr__(self):
+        ended = "converged" if self.converged else "NOT converged"
+        return f"Reference({self.method}, {ended}, error {self.error:.3g} {self.error_kind}: {self.message})"
+
+    @cached_property
+    def q(self):
+        """Q* as a JAX pytree with `at(x, u)`."""
+        return self.closed_form or Backup(self.kernel, self.value, self.rule)
+
+    def certify(self, points=2000, seed=0, inputs=41) -> float:
+        """Sup of the Bellman residual |max_u Q(x,u) − V(x)| over random states of the box (off the nodes), by `inputs` candidates a side."""
+        low, high = np.asarray(self.kernel.low), np.asarray(self.kernel.high)
+        bounded = bool(np.all(np.isfinite(high - low)))
+        require(bounded, "states", "must be bounded to draw points from the box", (low, high), "Give the states low and high.")
+        x = np.random.default_rng(seed).uniform(low, high, (points, len(low)))
+        return float(np.max(np.abs(_residual(self.q, self.value, input_set(self.inputs, inputs), x))))
+
+    def save(self, path):
+        """Write everything to one .npz file; returns its path."""
+        return save_record(self, path)
+
+    @staticmethod
+    def load(path) -> "Reference":
+        """Read a file written by `save`. Raises `InputError` if it is not one."""
+        return load_record(path, Reference)
+
+    @staticmethod
+    def _array(argument, value, size):
+        try:
+            array = np.asarray(value, float)
+        except (TypeError, ValueError):
+            raise InputError(f"`{argument}` must be an array of numbers; got {value!r}. Pass a NumPy array.") from None
+        fits = array.ndim >= 1 and array.shape[-1] == size
+        require(fits, argument, f"must have last axis {size}", array.shape, "One column per coordinate.")
+        return array
+
+
+@jax.jit
+def _value(value, x):
+    return value.at(x)
+
+
+@jax.jit
+def _q(q, x, u):
+    return q.at(x, u)
+
+
+@jax.jit
+def _gradient(value, x):
+    flat = x.reshape(-1, x.shape[-1])
+    return jax.vmap(jax.grad(value.at))(flat).reshape(x.shape)
+
+
+@jax.jit
+def _residual(q, value, inputs, x):
+    return maximise(lambda u: q.at(x[:, None, :], u), inputs)[1] - value.at(x)
+
+
+@strict
+def solve(problem, method, *, on_failure="raise", progress=False) -> Reference:
+    """Solve a problem by a method (`Riccati()`, `GridDP(shape=…)`, …).
+
+    Raises `NotConverged` with the reason if the method stops short; `on_failure="return"` returns what it has instead, with
+    `converged=False`. `progress=True` shows a bar with the time left.
+    """
+    runs = hasattr(method, "solve") and not isinstance(method, type)
+    require(runs, "method", "must be a method such as rc.GridDP(shape=(101, 101))", method, "Construct it: rc.Riccati().")
+    require(on_failure in ("raise", "return"), "on_failure", 'must be "raise" or "return"', on_failure, "Use one of the two.")
+    start = time.perf_counter()
+    reference = replace(method.solve(problem, progress), seconds=time.perf_counter() - start)
+    if not reference.converged and on_failure == "raise":
+        raise NotConverged(f'{reference.message} Pass on_failure="return" to inspect what was reached.')
+    return reference

@@ -1,0 +1,126 @@
+"""Batched rollouts of a problem under a policy, and Monte-Carlo returns with confidence intervals (T1)."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from rlctrl.errors import require, strict
+from rlctrl.policy import as_policy
+from rlctrl.result import Result
+from rlctrl.tree import saved
+
+
+@saved
+@dataclass(frozen=True, eq=False)
+class Trajectory(Result):
+    """Paths of a batch, time before coordinate.
+
+    `x` (batch, steps+1, n), `u` (batch, steps, m), `r` (batch, steps) reward per step, `w` is not kept. `alive` (batch, steps+1) is False
+    from the state in which the problem ended; there x stands still and r is 0. `left` (batch, steps): the step left the box.
+    `ending` (batch,): exit value of paths that ended. `t` (steps+1,) in seconds (in steps if the problem has no `dt`).
+    """
+
+    x: np.ndarray
+    u: np.ndarray
+    r: np.ndarray
+    alive: np.ndarray
+    left: np.ndarray
+    ending: np.ndarray
+    t: np.ndarray
+    gamma: float
+    states: tuple
+    inputs: tuple
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Discounted return (batch,) of each path over its steps, exit value included."""
+        length = self.alive[:, 1:].sum(1) + 1
+        powers = self.gamma ** np.arange(self.r.shape[1])
+        return self.r @ powers + np.where(self.alive[:, -1], 0.0, self.ending * self.gamma**length)
+
+
+@dataclass(frozen=True, eq=False)
+class Return:
+    """Monte-Carlo estimate of a discounted return: `mean`, `ci95` (half width of the 95 % interval), and every path's `samples`."""
+
+    mean: float
+    ci95: float
+    samples: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _rollout(kernel, policy, x0, key, steps):
+    def advance(carry, k):
+        x, alive = carry
+        u = policy.act(x)
+        w = kernel.noise.sample(jax.random.fold_in(key, k), (x.shape[0],))
+        following, left = kernel.step(x, u, w)
+        following = jnp.where(alive[:, None], following, x)
+        going = alive & ~kernel.ended(following) if kernel.can_end else alive
+        reward = jnp.where(alive, kernel.reward(x, u), 0.0)
+        return (following, going), (following, u, reward, going, left & alive)
+
+    start = jnp.ones(x0.shape[0], bool)
+    if kernel.target_function is not None:
+        start = ~kernel.ended(x0)
+    (last, _), paths = jax.lax.scan(advance, (x0, start), jnp.arange(steps))
+    return (start, kernel.exit_value(last), *paths)
+
+
+@strict
+def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
+    """Roll a batch out for `steps` steps from x0, (n,) or (batch, n).
+
+    The noise depends on `seed`, the batch size and the step alone: two policies on equal arguments meet the same noise (common random
+    numbers). `policy`: a Policy, or a function (batch, n) → (batch, m). Inputs are applied as the policy gives them.
+    """
+    x0 = np.atleast_2d(np.asarray(x0, float))
+    n = problem.plant.n
+    require(x0.ndim == 2 and x0.shape[1] == n, "x0", f"must have shape ({n},) or (batch, {n})", x0.shape, "One row per path.")
+    require(bool(np.all(np.isfinite(x0))), "x0", "must be finite", x0.tolist(), "Check the initial state.")
+    whole = isinstance(steps, int | np.integer) and steps >= 1
+    require(whole, "steps", "must be a whole number ≥ 1", steps, "Use e.g. 200.")
+    policy = as_policy(policy, problem)
+    start, ending, x, u, r, going, left = _rollout(problem.kernel, policy, x0, jax.random.key(seed), int(steps))
+    swap = [np.swapaxes(np.asarray(a), 0, 1) for a in (x, u, r, going, left)]
+    return Trajectory(
+        x=np.concatenate([x0[:, None], swap[0]], 1),
+        u=swap[1],
+        r=swap[2],
+        alive=np.concatenate([np.asarray(start)[:, None], swap[3]], 1),
+        left=swap[4],
+        ending=np.asarray(ending),
+        t=np.arange(steps + 1) * (problem.dt or 1.0),
+        gamma=problem.gamma,
+        states=problem.plant.states,
+        inputs=problem.plant.inputs,
+    )
+
+
+@strict
+def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) -> Return:
+    """Discounted return from x0 (n,), or averaged over x0 (batch, n), by `paths` independent paths from each.
+
+    `steps=None` takes as many as bring γ^steps below 1e-6 (needs γ < 1). `tail`: a value function (such as ref.V) added as
+    γ^steps·tail(x_steps) on paths still alive, so that a short horizon does not bias the comparison.
+    """
+    if steps is None:
+        require(problem.gamma < 1, "steps", "must be given when gamma is 1", steps, "Say how long a path may last.")
+        steps = int(np.ceil(np.log(1e-6) / np.log(problem.gamma)))
+    starts = np.repeat(np.atleast_2d(np.asarray(x0, float)), paths, axis=0)
+    path = simulate(problem, policy, starts, steps, seed=seed)
+    samples = path.returns
+    if tail is not None:
+        samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * np.asarray(tail(path.x[:, -1])), 0.0)
+    return Return(float(samples.mean()), half_width(samples), samples)
+
+
+def half_width(samples: Any) -> float:
+    """Half width of the 95 % confidence interval of a mean (Student's t)."""
+    count = len(samples)
+    return float(stats.t.ppf(0.975, count - 1) * np.std(samples, ddof=1) / np.sqrt(count)) if count > 1 else float("inf")

@@ -1,0 +1,87 @@
+"""Frozen records in one .npz file: arrays as arrays, everything else as JSON. No pickle, so loading runs no code."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from rlctrl.casadi_jax import JaxFunction
+from rlctrl.errors import InputError, require
+from rlctrl.tree import RECORDS, assemble
+
+
+def save_record(value, path) -> Path:
+    """Write a record; the file appears whole or not at all. Returns its path (suffix .npz)."""
+    arrays: dict[str, np.ndarray] = {}
+    layout = json.dumps(_encode(value, arrays))
+    path = Path(path).with_suffix(".npz")
+    write_whole(path, lambda file: np.savez_compressed(file, layout=np.array(layout), **arrays))
+    return path
+
+
+def load_record(path, kind: type):
+    """Read a record of class `kind`. Raises `InputError` if the file is missing or holds something else."""
+    path = Path(path)
+    path = path if path.suffix == ".npz" else path.with_suffix(".npz")
+    require(path.is_file(), "path", "must be a file", str(path), "Check the name; save() adds .npz.")
+    try:
+        with np.load(path) as stored:
+            arrays = {k: stored[k] for k in stored.files}
+        value = _decode(json.loads(str(arrays.pop("layout"))), arrays)
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"`path` must be a file written by save(); {path} is not readable: {error}. Save it again.") from None
+    require(isinstance(value, kind), "path", f"must hold a {kind.__name__}", type(value).__name__, "Use the matching load.")
+    return value
+
+
+def write_whole(path, write):
+    """Call `write(binary file)` on a temporary neighbour of `path`, then move it into place."""
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise InputError(f"`path` must be writable; {path}: {error.strerror}. Choose another folder.") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _encode(value, arrays):
+    if dataclasses.is_dataclass(value) and type(value).__name__ in RECORDS:
+        fields = {f.name: _encode(getattr(value, f.name), arrays) for f in dataclasses.fields(value)}
+        return {"record": [type(value).__name__, fields]}
+    if isinstance(value, JaxFunction):
+        return {"function": value.parts()}
+    if isinstance(value, tuple | list):
+        return {"tuple": [_encode(v, arrays) for v in value]}
+    if isinstance(value, dict):
+        return {"dict": {k: _encode(v, arrays) for k, v in value.items()}}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    key = f"a{len(arrays)}"
+    arrays[key] = np.asarray(value)
+    require(arrays[key].dtype != object, "path", "cannot hold this value", type(value).__name__, "Save arrays and records only.")
+    return {"array": key}
+
+
+def _decode(value, arrays):
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "array":
+        return arrays[content]
+    if kind == "tuple":
+        return tuple(_decode(v, arrays) for v in content)
+    if kind == "dict":
+        return {k: _decode(v, arrays) for k, v in content.items()}
+    if kind == "function":
+        return JaxFunction.from_parts(content)
+    name, fields = content
+    return assemble(RECORDS[name], {k: _decode(v, arrays) for k, v in fields.items()})
