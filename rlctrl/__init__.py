@@ -1,4 +1,4 @@
-"""rlctrl: stochastic plants, optimal Q*, a deep critic, and where the critic's error comes from.
+"""rlctrl: stochastic plants in CasADi, the optimal Q*, a deep critic trained beside it, and where the critic's error comes from.
 
 Importing switches JAX to 64-bit floats; nothing else global is touched.
 """
@@ -6,3 +6,20 @@ Importing switches JAX to 64-bit floats; nothing else global is touched.
 import jax
 
 jax.config.update("jax_enable_x64", True)
+
+from rlctrl.analysis import Comparison, Decomposition, compare, decompose  # noqa: E402
+from rlctrl.critic import Critic, ReplayTD, Training, train  # noqa: E402
+from rlctrl.errors import InputError, NotConverged  # noqa: E402
+from rlctrl.noise import Finite, Gaussian, Uniform  # noqa: E402
+from rlctrl.plant import Plant, Signal  # noqa: E402
+from rlctrl.policy import LinearPolicy  # noqa: E402
+from rlctrl.problem import Problem, quadratic  # noqa: E402
+from rlctrl.reference import GridDP, Reference, Riccati, solve  # noqa: E402
+from rlctrl.simulate import Trajectory, monte_carlo, simulate  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = [
+    "Comparison", "Critic", "Decomposition", "Finite", "Gaussian", "GridDP", "InputError", "LinearPolicy", "NotConverged", "Plant", "Problem",
+    "Reference", "ReplayTD", "Riccati", "Signal", "Training", "Trajectory", "Uniform", "compare", "decompose", "monte_carlo", "quadratic",
+    "simulate", "solve", "train",
+]  # fmt: skip

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import qmc
 
-from rlctrl.analysis.fit import best_fit, nearest_equivalent
+from rlctrl.analysis.fit import best_fit, nearest_equivalent, with_fitted_output
 from rlctrl.analysis.terms import RANK_TOLERANCE, SnapshotTerms, all_snapshots, remainder_norms
 from rlctrl.critic.network import CriticQ
 from rlctrl.errors import InputError, require, strict
@@ -194,7 +194,7 @@ def rms(values) -> float:
 
 
 @strict
-def decompose(run, reference, *, points=2048, starts=4, iterations=150, measure="uniform", seed=0, progress=False) -> Decomposition:
+def decompose(run, reference, *, points=2048, starts=3, iterations=120, measure="uniform", seed=0, progress=False) -> Decomposition:
     """Split the error of a trained critic against a reference of the same problem.
 
     ω* is fitted on `points` low-discrepancy points of Z and judged on as many others; `measure`: "uniform" over the box of states and inputs, "visited" (the
@@ -209,7 +209,8 @@ def decompose(run, reference, *, points=2048, starts=4, iterations=150, measure=
     n = run.problem.plant.n
     network = run.network
     with Progress("decompose", progress) as bar:
-        omegas, fit_rms = best_fit(network, _starts(run, starts, seed), fit_z, reference.Q(fit_z[:, :n], fit_z[:, n:]), iterations, bar.to)
+        target = reference.Q(fit_z[:, :n], fit_z[:, n:])
+        omegas, fit_rms = best_fit(network, _starts(run, starts, seed, fit_z, target), fit_z, target, iterations, bar.to)
     omega_star = nearest_equivalent(network, omegas[np.argmin(fit_rms)], run.weights)
     q_best, q_trained = (np.asarray(_values(network, w, z)) for w in (omega_star, run.weights))
     return Decomposition(
@@ -232,9 +233,11 @@ def _values(network, omega, z):
     return network.value(omega, z)
 
 
-def _starts(run, count, seed):
+def _starts(run, count, seed, z, target):
+    """The trained weights, and random ones with the output layer fitted."""
     keys = jax.random.split(jax.random.key(seed), count) if count else []
-    return [jnp.asarray(run.weights), *(run.network.initial(key, run.critic.scale) for key in keys)]
+    drawn = [with_fitted_output(run.network, run.network.initial(key, run.critic.scale), z, target) for key in keys]
+    return [jnp.asarray(run.weights), *drawn]
 
 
 def _points(run, measure, count, seed):

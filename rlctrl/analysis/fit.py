@@ -16,34 +16,45 @@ from rlctrl.critic.features import ACTIVATIONS
 
 @functools.partial(jax.jit, static_argnames="iterations")
 def levenberg_marquardt(network, omega, z, target, iterations):
-    """Minimise the mean square of Q̂^ω(z) − target from `omega`; returns ω and its mean square. Damping after Marquardt (1963): the
-    diagonal of JᵀJ, divided by 5 after a success and multiplied by 4 after a failure."""
+    """Minimise the mean square of Q̂^ω(z) − target from `omega`; returns ω and its mean square.
+
+    Damping by a multiple of the identity (Levenberg: short steps where the data are silent, so ω stays small) with Nielsen's update
+    of the damping from the ratio of actual to predicted decrease (Madsen, Nielsen & Tingleff 2004, alg. 3.16).
+    """
 
     def model(omega):
         J = network.gradient(omega, z)
         r = network.value(omega, z) - target
-        return J.T @ J, J.T @ r, jnp.mean(r**2)
+        return J.T @ J, J.T @ r, jnp.sum(r**2)
 
     def attempt(carry):
-        k, omega, (H, slope, loss), damping, _ = carry
-        diagonal = jnp.diag(H)
-        damped = H + jnp.diag(damping * diagonal + 1e-14 * jnp.max(diagonal))
-        step = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(damped), slope)
+        k, omega, (H, slope, loss), damping, growth, _ = carry
+        shift = damping * jnp.max(jnp.diag(H))
+        step = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(H + shift * jnp.eye(len(omega))), slope)
         trial = omega + step
-        trial_loss = jnp.mean((network.value(trial, z) - target) ** 2)
-        better = trial_loss < loss  # False for NaN, so a failed factorisation only raises the damping
+        gained = loss - jnp.sum((network.value(trial, z) - target) ** 2)
+        ratio = gained / (step @ (shift * step - slope))
+        better = gained > 0  # False for NaN, so a failed factorisation only raises the damping
         state = jax.lax.cond(better, lambda: (trial, model(trial)), lambda: (omega, (H, slope, loss)))
-        damping = jnp.clip(jnp.where(better, damping / 5, damping * 4), 1e-14, 1e12)
-        gain = jnp.where(better, (loss - trial_loss) / loss, 1.0)
-        return k + 1, *state, damping, gain
+        damping = jnp.clip(jnp.where(better, damping * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3), damping * growth), 1e-16, 1e16)
+        return k + 1, *state, damping, jnp.where(better, 2.0, 2 * growth), jnp.where(better, gained / loss, 1.0)
 
     def unfinished(carry):
-        k, _, (_, _, loss), damping, gain = carry
-        return (k < iterations) & (gain > 1e-9) & (loss > 1e-28) & (damping < 1e11)
+        k, _, (_, _, loss), damping, _, gain = carry
+        return (k < iterations) & (gain > 1e-9) & (loss > 1e-28 * len(target)) & (damping < 1e12)
 
-    start = (0, omega, model(omega), jnp.asarray(1e-2), jnp.asarray(1.0))
-    _, omega, (_, _, loss), _, _ = jax.lax.while_loop(unfinished, attempt, start)
-    return omega, loss
+    start = (0, omega, model(omega), jnp.asarray(1e-3), jnp.asarray(2.0), jnp.asarray(1.0))
+    _, omega, (_, _, loss), *_ = jax.lax.while_loop(unfinished, attempt, start)
+    return omega, loss / len(target)
+
+
+@jax.jit
+def with_fitted_output(network, omega, z, target):
+    """ω with its output layer ω1 replaced by the (slightly damped) linear least-squares fit: a start at the scale of the target."""
+    h = network.layers(omega, network.features(z))[1][0]
+    width = h.shape[-1]
+    output = jnp.linalg.solve(h.T @ h + 1e-4 * len(z) * jnp.eye(width), h.T @ target)
+    return omega.at[:width].set(output)
 
 
 def best_fit(network, starts, z, target, iterations, report=lambda fraction, text: None):
