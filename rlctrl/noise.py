@@ -17,7 +17,7 @@ from rlctrl.tree import record
 
 def _tensor(nodes, weights, q):
     """Tensor product of a one-dimensional rule: nodes (k^q, q), weights (k^q,)."""
-    points = np.array(list(itertools.product(nodes, repeat=q))).reshape(-1, q)
+    points = np.array(list(itertools.product(nodes, repeat=q))).reshape(len(nodes) ** q, q)
     mass = np.array([np.prod(w) for w in itertools.product(weights, repeat=q)])
     return points, mass / mass.sum()
 

@@ -230,11 +230,7 @@ class Plant:
     def _check_finite(self):
         """Dynamics at random points of the box (of [-1, 1] where it is unbounded) must be finite."""
         rng = np.random.default_rng(0)
-        low, high = box(self.states + self.inputs)
-        low, high = np.maximum(low, np.where(np.isinf(high), -1, high - 2)), np.minimum(high, np.where(np.isinf(low), 1, low + 2))
-        bounded = np.array([np.isfinite(s.high - s.low) for s in self.states + self.inputs])
-        full_low, full_high = box(self.states + self.inputs)
-        low, high = np.where(bounded, full_low, low), np.where(bounded, full_high, high)
+        low, high = finite_box(self.states + self.inputs)
         p = self.parameter_vector
         for z in low + (high - low) * rng.random((16, self.n + self.m)):
             x, u = z[: self.n], z[self.n :]
@@ -250,6 +246,13 @@ class Plant:
 def box(signals) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds of signals as two arrays."""
     return np.array([s.low for s in signals]), np.array([s.high for s in signals])
+
+
+def finite_box(signals) -> tuple[np.ndarray, np.ndarray]:
+    """The same with infinite bounds replaced: two units from the other bound, or ±1."""
+    low, high = box(signals)
+    near_low, near_high = np.where(np.isfinite(low), low, -1.0), np.where(np.isfinite(high), high, 1.0)
+    return np.where(np.isfinite(low), low, np.minimum(-1.0, near_high - 2)), np.where(np.isfinite(high), high, np.maximum(1.0, near_low + 2))
 
 
 def as_matrix(value, argument, shape):

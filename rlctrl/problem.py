@@ -19,7 +19,7 @@ import numpy as np
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, require, strict
 from rlctrl.kernel import Kernel
-from rlctrl.plant import Plant, as_matrix, box
+from rlctrl.plant import Plant, as_matrix, box, finite_box
 
 EXITS = ("clip", "absorb", "free")
 SCHEMES = ("rk4", "euler")
@@ -248,8 +248,8 @@ class Problem:
 
     def _check_rewards(self):
         """Reward, exit value and target must be single expressions, finite near the middle of the box."""
-        low, high = box(self.plant.states + self.plant.inputs)
-        z = np.clip(np.where(np.isfinite(high - low), 0.5 * (low + high), 0.0) + 1e-3, low, high)
+        low, high = finite_box(self.plant.states + self.plant.inputs)
+        z = 0.5 * (low + high) + 1e-3 * (high - low)
         x, u, p = self.plant.symbols()
         at = (z[: self.plant.n], z[self.plant.n :], self.plant.parameter_vector)
         expressions = {"reward": self._scalar("reward", self.reward_expression, x, u, p=p)}

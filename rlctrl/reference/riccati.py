@@ -18,6 +18,7 @@ import numpy as np
 from scipy import linalg
 
 from rlctrl.errors import InputError, require, strict
+from rlctrl.plant import box, finite_box
 from rlctrl.policy import LinearPolicy, wrapped
 from rlctrl.reference.base import Reference
 from rlctrl.tree import record
@@ -193,7 +194,7 @@ def _linearise(problem, about):
 def _check_lq(at, problem, names):
     """Compare the derivatives that must be constant at a few points."""
     rng = np.random.default_rng(0)
-    low, high = (np.where(np.isfinite(b), b, d) for b, d in zip(_box(problem), (-1.0, 1.0), strict=True))
+    low, high = finite_box(problem.plant.states + problem.plant.inputs)
     n = problem.plant.n
     points = low + (high - low) * rng.random((6, len(low)))
     first = at(points[0, :n], points[0, n:])
@@ -209,11 +210,6 @@ def _check_lq(at, problem, names):
                     f"`problem` must be linear-quadratic for Riccati(); {entry} of plant '{problem.plant.name}'. "
                     "Linearise with rc.Riccati(about=(x0, u0)) or use rc.GridDP."
                 )
-
-
-def _box(problem):
-    signals = problem.plant.states + problem.plant.inputs
-    return np.array([s.low for s in signals]), np.array([s.high for s in signals])
 
 
 def _stabilising(lq):
@@ -275,7 +271,7 @@ def _proven(lq, P, K, value, problem):
     maps = [lq.A - lq.B @ K, *(C - D @ K for C, D in zip(lq.C, lq.D, strict=True))]
     operator = np.eye(n * n) - g * sum(np.kron(a.T, a.T) for a in maps)
     total = np.linalg.solve(operator, np.eye(n).ravel()).reshape(n, n)
-    low, high = _box(problem)
+    low, high = box(problem.plant.states + problem.plant.inputs)
     reach = np.where(np.isfinite(high - low), np.maximum(np.abs(low), np.abs(high)), 1.0)[:n]
     constant = np.einsum("ki,ij,kj->", lq.F, total, lq.F) + lq.c @ total @ lq.c
     constant = g / (1 - g) * constant if g < 1 else 0.0
@@ -285,7 +281,7 @@ def _proven(lq, P, K, value, problem):
 
 def _linearised(problem, value, policy, rule):
     """Sup over the box of |T^K V − V|/(1−γ), inputs clipped to their box: how far the linearised value is from consistent."""
-    low, high = _box(problem)
+    low, high = box(problem.plant.states + problem.plant.inputs)
     if problem.gamma == 1 or not np.all(np.isfinite(high - low)):
         return float("inf")
     n = problem.plant.n
@@ -299,7 +295,7 @@ def _notes(problem, lq, K, policy):
     radius = float(np.max(np.abs(linalg.eigvals(lq.A - lq.B @ K))))
     if radius >= 1:
         yield f"The optimal closed loop is unstable without discount: spectral radius {radius:.6g} ≥ 1."
-    low, high = _box(problem)
+    low, high = box(problem.plant.states + problem.plant.inputs)
     n = problem.plant.n
     if np.all(np.isfinite((high - low)[:n])) and np.any(np.isfinite(np.concatenate([low[n:], high[n:]]))):
         x = np.random.default_rng(0).uniform(low[:n], high[:n], (20_000, n))
