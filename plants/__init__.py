@@ -13,9 +13,7 @@ from plants.van_der_pol import van_der_pol
 from rlctrl.errors import nearest, require
 from rlctrl.plant import Plant
 
-PLANTS: dict[str, Callable[..., Plant]] = {
-    f.__name__: f for f in (double_integrator, linear, pendulum, vamvoudakis_lewis, van_der_pol)
-}
+PLANTS: dict[str, Callable[..., Plant]] = {f.__name__: f for f in (double_integrator, linear, pendulum, vamvoudakis_lewis, van_der_pol)}
 
 
 def names() -> list[str]:

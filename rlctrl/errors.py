@@ -35,9 +35,7 @@ def strict(target):
     @functools.wraps(call)
     def checked(*args, **kwargs):
         for word in kwargs:
-            require(
-                word in names, word, f"is not a keyword of {target.__name__}", kwargs[word], nearest(word, names)
-            )
+            require(word in names, word, f"is not a keyword of {target.__name__}", kwargs[word], nearest(word, names))
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:

@@ -118,9 +118,17 @@ class Plant:
         one = (self.drift is None) != (self.update is None)
         require(one, "drift", "and `update`: exactly one must be given", (self.drift, self.update), "Drop one of them.")
         if self.update is not None:
-            require(self.diffusion is None, "diffusion", "goes with `drift`, not with `update`", self.diffusion, "Write the noise into update(x, u, w, p).")
+            require(
+                self.diffusion is None,
+                "diffusion",
+                "goes with `drift`, not with `update`",
+                self.diffusion,
+                "Write the noise into update(x, u, w, p).",
+            )
         else:
-            require(self.noise is None, "noise", "goes with `update`; a diffusion is driven by Wiener noise", self.noise, "Use diffusion=….")
+            require(
+                self.noise is None, "noise", "goes with `update`; a diffusion is driven by Wiener noise", self.noise, "Use diffusion=…."
+            )
         object.__setattr__(self, "params", {k: self._number(k, v) for k, v in dict(self.params).items()})
         self._check_finite()
 
@@ -252,7 +260,9 @@ def finite_box(signals) -> tuple[np.ndarray, np.ndarray]:
     """The same with infinite bounds replaced: two units from the other bound, or ±1."""
     low, high = box(signals)
     near_low, near_high = np.where(np.isfinite(low), low, -1.0), np.where(np.isfinite(high), high, 1.0)
-    return np.where(np.isfinite(low), low, np.minimum(-1.0, near_high - 2)), np.where(np.isfinite(high), high, np.maximum(1.0, near_low + 2))
+    return np.where(np.isfinite(low), low, np.minimum(-1.0, near_high - 2)), np.where(
+        np.isfinite(high), high, np.maximum(1.0, near_low + 2)
+    )
 
 
 def as_matrix(value, argument, shape):

@@ -97,7 +97,9 @@ class Problem:
     @classmethod
     def from_rates(cls, plant, reward_rate, discount_rate, dt, **options) -> "Problem":
         """From continuous time (T4): reward rate ℓ(x, u) per second and discount rate ρ ≥ 0 per second; r = ℓ·dt, γ = exp(−ρ·dt)."""
-        require(np.ndim(discount_rate) == 0 and discount_rate >= 0, "discount_rate", "must be ≥ 0 per second", discount_rate, "Use 0 for none.")
+        require(
+            np.ndim(discount_rate) == 0 and discount_rate >= 0, "discount_rate", "must be ≥ 0 per second", discount_rate, "Use 0 for none."
+        )
         require(callable(reward_rate), "reward_rate", "must be a function (x, u) → expression", reward_rate, "Use a lambda.")
         wants_p = _positional(reward_rate) == 3
 

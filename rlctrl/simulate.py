@@ -112,15 +112,20 @@ def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) 
     if steps is None:
         require(problem.gamma < 1, "steps", "must be given when gamma is 1", steps, "Say how long a path may last.")
         steps = int(np.ceil(np.log(1e-6) / np.log(problem.gamma)))
-    starts = np.repeat(np.atleast_2d(np.asarray(x0, float)), paths, axis=0)
-    path = simulate(problem, policy, starts, steps, seed=seed)
+    x0 = np.atleast_2d(np.asarray(x0, float))
+    path = simulate(problem, policy, np.repeat(x0, paths, axis=0), steps, seed=seed)
     samples = path.returns
     if tail is not None:
         samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * np.asarray(tail(path.x[:, -1])), 0.0)
-    return Return(float(samples.mean()), half_width(samples), samples)
+    return Return(float(samples.mean()), half_width(samples, len(x0)), samples)
 
 
-def half_width(samples: Any) -> float:
-    """Half width of the 95 % confidence interval of a mean (Student's t)."""
-    count = len(samples)
-    return float(stats.t.ppf(0.975, count - 1) * np.std(samples, ddof=1) / np.sqrt(count)) if count > 1 else float("inf")
+def half_width(samples: Any, starts: int = 1) -> float:
+    """Half width of the 95 % confidence interval of the mean of `samples`, equally many from each of `starts` fixed initial states, one block after
+    another: only the spread within a block is chance (Student's t)."""
+    blocks = np.reshape(samples, (starts, -1))
+    paths = blocks.shape[1]
+    if paths < 2:
+        return float("inf")
+    error = np.sqrt(np.mean(np.var(blocks, axis=1, ddof=1)) / blocks.size)
+    return float(stats.t.ppf(0.975, starts * (paths - 1)) * error)

@@ -202,7 +202,9 @@ def decompose(run, reference, *, points=2048, starts=3, iterations=120, measure=
     Raises `InputError` if the reference is of another problem or an input is unbounded under "uniform".
     """
     kernel = run.problem.kernel
-    same = reference.kernel.update == kernel.update and np.array_equal(reference.kernel.p, kernel.p) and reference.kernel.gamma == kernel.gamma
+    same = (
+        reference.kernel.update == kernel.update and np.array_equal(reference.kernel.p, kernel.p) and reference.kernel.gamma == kernel.gamma
+    )
     same = same and reference.kernel.reward_function == kernel.reward_function
     require(same, "reference", "must be of the problem that the critic was trained on", reference.method, "Solve run.problem.")
     fit_z, z, label = _points(run, measure, points, seed)
@@ -253,7 +255,9 @@ def _points(run, measure, count, seed):
     else:
         z, label = np.asarray(measure, float), "given points"
     width = plant.n + plant.m
-    require(z.ndim == 2 and z.shape[1] == width and len(z) >= 4, "measure", f"must have shape (N, {width})", np.shape(z), "States, then inputs.")
+    require(
+        z.ndim == 2 and z.shape[1] == width and len(z) >= 4, "measure", f"must have shape (N, {width})", np.shape(z), "States, then inputs."
+    )
     z = np.random.default_rng(seed).permutation(z)[: 2 * count]
     return z[::2], z[1::2], label
 
@@ -263,7 +267,9 @@ def _uniform(plant, count, seed):
     signals = plant.states + plant.inputs
     low, high = box(signals)
     unbounded = [s.label for s in signals if not np.isfinite(s.high - s.low)]
-    require(not unbounded, "measure", '"uniform" needs a bounded box', unbounded, 'Give these signals low and high, or use measure="visited".')
+    require(
+        not unbounded, "measure", '"uniform" needs a bounded box', unbounded, 'Give these signals low and high, or use measure="visited".'
+    )
     power = int(np.ceil(np.log2(count)))
     unit = qmc.Sobol(len(signals), seed=seed).random_base2(power)[:count]
     z = low + (high - low) * unit
@@ -284,9 +290,7 @@ def _along_the_run(run, reference, omega_star):
     policy = t.gamma * (v_next - q_next)
     e_q, e_q_next = q_now - best_now, q_next - best_next
     snapshots = run.snapshots
-    terms = all_snapshots(
-        network, run.scheme.rate, omega_star, snapshots.omega, snapshots.omega_next, t, e_q, e_q_next, noise + policy
-    )
+    terms = all_snapshots(network, run.scheme.rate, omega_star, snapshots.omega, snapshots.omega_next, t, e_q, e_q_next, noise + policy)
     terms = SnapshotTerms(*(np.asarray(a) for a in terms))
     direction = run.weights - omega_star
     length = np.linalg.norm(direction)

@@ -41,7 +41,9 @@ class FeatureMap:
         monomials = []
         for row in self.exponents:
             factors = [columns[k] if power == 1 else columns[k] ** power for k, power in enumerate(row) if power]
-            monomials.append(jnp.prod(jnp.stack(factors, -1), -1) if len(factors) > 1 else factors[0] if factors else jnp.ones(z.shape[:-1]))
+            monomials.append(
+                jnp.prod(jnp.stack(factors, -1), -1) if len(factors) > 1 else factors[0] if factors else jnp.ones(z.shape[:-1])
+            )
         return jnp.stack(monomials, -1)
 
 

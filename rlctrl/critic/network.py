@@ -73,7 +73,9 @@ class Network:
     def initial(self, key, scale):
         """Random weights: pre-activations of standard deviation about `scale`, ω1 of norm about 1."""
         keys = jax.random.split(key, len(self.shapes))
-        parts = [jax.random.normal(k, s) / np.sqrt(s[-1]) * (scale if i else 1.0) for i, (k, s) in enumerate(zip(keys, self.shapes, strict=True))]
+        parts = [
+            jax.random.normal(k, s) / np.sqrt(s[-1]) * (scale if i else 1.0) for i, (k, s) in enumerate(zip(keys, self.shapes, strict=True))
+        ]
         return jnp.concatenate([part.ravel() for part in parts])
 
     def layers(self, omega, phi):

@@ -49,7 +49,9 @@ class ReplayTD:
         if self.rate is None:
             object.__setattr__(self, "rate", 4.0 / self.memory)
         positive = np.isfinite(self.rate) and self.rate > 0
-        require(positive, "rate", "must be a positive number", self.rate, f"The theory asks for less than 8/memory = {8 / self.memory:.4g}.")
+        require(
+            positive, "rate", "must be a positive number", self.rate, f"The theory asks for less than 8/memory = {8 / self.memory:.4g}."
+        )
         require(self.exploration >= 0, "exploration", "must be ≥ 0", self.exploration, "Use 0 for none.")
 
 
@@ -215,7 +217,11 @@ def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, progres
 
 def _divergence(scheme, step):
     limit = 8 / scheme.memory
-    reason = f"exceeds 8/M = {limit:.4g}, the limit of T18" if scheme.rate >= limit else f"is below 8/M = {limit:.4g}, so the cubic term of T18 won"
+    reason = (
+        f"exceeds 8/M = {limit:.4g}, the limit of T18"
+        if scheme.rate >= limit
+        else f"is below 8/M = {limit:.4g}, so the cubic term of T18 won"
+    )
     return f"Training diverged before step {step}: the weights are not finite; λ = {scheme.rate:.4g} {reason}. Lower `rate` or scale the reward down."
 
 

@@ -101,10 +101,18 @@ class GridDP:
         unbounded = [s.label for s in problem.plant.states if not np.isfinite(s.high - s.low)]
         require(not unbounded, "states", rule, unbounded, "Give these signals low and high.")
         ends = problem.kernel.can_end or problem.gamma < 1
-        require(ends, "gamma", "must be below 1 for a problem that never ends", problem.gamma, 'Lower it, or give exit="absorb" or a target.')
+        require(
+            ends, "gamma", "must be below 1 for a problem that never ends", problem.gamma, 'Lower it, or give exit="absorb" or a target.'
+        )
         need, free = self.estimate_memory(problem) / 2**30, _free_memory() / 2**30
         limit = free if self.memory is None else self.memory
-        require(need <= limit, "shape", f"needs about {need:.2f} GiB, the limit is {limit:.2f} GiB", self.shape, "Use fewer nodes, inputs or noise nodes.")
+        require(
+            need <= limit,
+            "shape",
+            f"needs about {need:.2f} GiB, the limit is {limit:.2f} GiB",
+            self.shape,
+            "Use fewer nodes, inputs or noise nodes.",
+        )
 
     def estimate_memory(self, problem) -> float:
         """Bytes the solve will need at its peak: tables of the fixed-policy operator, node arrays, one chunk of the maximisation."""

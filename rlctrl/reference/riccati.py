@@ -152,7 +152,9 @@ def _constant(running, gamma):
     if gamma < 1:
         return running / (1 - gamma)
     finite = abs(running) <= 1e-12
-    require(finite, "gamma", "must be below 1 when noise or offsets cost something for ever", gamma, "Use gamma < 1: the value is infinite.")
+    require(
+        finite, "gamma", "must be below 1 when noise or offsets cost something for ever", gamma, "Use gamma < 1: the value is infinite."
+    )
     return 0.0
 
 
@@ -260,7 +262,13 @@ def _check_stabilisable(A, B):
 def _check_maximum(lq, P):
     M = lq.blocks(P)[0]
     smallest = float(np.min(linalg.eigvalsh(M)))
-    require(smallest > 0, "reward", "must have a maximum over u: R + γBᵀPB positive definite", f"eigenvalue {smallest:.3g}", "Penalise every input.")
+    require(
+        smallest > 0,
+        "reward",
+        "must have a maximum over u: R + γBᵀPB positive definite",
+        f"eigenvalue {smallest:.3g}",
+        "Penalise every input.",
+    )
 
 
 def _proven(lq, P, K, value, problem):

@@ -1,0 +1,7 @@
+"""`python -m rlctrl` is `rlctrl`."""
+
+import sys
+
+from rlctrl.cli import main
+
+sys.exit(main())

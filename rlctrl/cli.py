@@ -1,0 +1,82 @@
+"""The command `rlctrl`. Exit codes: 0 done, 2 bad input (one sentence on standard error), 3 not converged."""
+
+import argparse
+import sys
+from importlib import import_module
+
+from rlctrl.errors import InputError, NotConverged
+
+
+def main(arguments=None) -> int:
+    """Parse the command line, run the command, and turn refusals into exit codes."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.command(options)
+    except InputError as error:
+        print(f"rlctrl: {error}", file=sys.stderr)
+        return 2
+    except NotConverged as error:
+        print(f"rlctrl: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("rlctrl: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="rlctrl", description=import_module("rlctrl").__doc__.splitlines()[0])
+    commands = parser.add_subparsers(title="commands", required=True)
+    run = commands.add_parser(
+        "run",
+        help="solve, train, decompose and compare as a TOML file says",
+        epilog="example: rlctrl run examples/pendulum.toml --out results",
+    )
+    run.add_argument("file", metavar="FILE.toml", help="the experiment")
+    run.add_argument("--out", metavar="DIR", help="folder for the artefacts (default: runs/<name>-<time>)")
+    run.add_argument("--seed", type=int, metavar="N", help="overrides the seed of the file")
+    run.add_argument("-q", "--quiet", action="store_true", help="no progress bars and no closing table")
+    run.set_defaults(command=_run)
+    plants = commands.add_parser("plants", help="list the plants, or describe one", epilog="example: rlctrl plants pendulum")
+    plants.add_argument("name", nargs="?", metavar="NAME", help="a plant")
+    plants.set_defaults(command=_plants)
+    return parser
+
+
+def _run(options):
+    experiment = import_module("rlctrl.experiment")
+    folder, found = experiment.run_file(options.file, options.out, options.seed, progress=not options.quiet)
+    if not options.quiet:
+        print(_closing(found))
+    print(folder)
+
+
+def _closing(found) -> str:
+    reference, critic, parts = found["reference"], found["critic"], found["decomposition"]
+    lines = [
+        f"reference  {reference['message']} Error {reference['error']:.3g} ({reference['error_kind']}).",
+        f"critic     relative error {critic['relative_error']:.3g}; best fit of this network {critic['best_fit_relative_error']:.3g}.",
+        f"e_Q        rms {parts['e_q_rms']:.3g}, sup {parts['e_q_sup']:.3g}; e* rms {parts['e_star_rms']:.3g} "
+        f"(noise {parts['e_star_noise_rms']:.3g}, policy {parts['e_star_policy_rms']:.3g}).",
+        f"excitation {found['excitation']['verdict']}",
+    ]
+    lines += [f"return     {name:12} {r['mean']:.5g} ± {r['ci95']:.2g}" for name, r in found["returns"].items()]
+    return "\n".join(lines)
+
+
+def _plants(options):
+    plants = import_module("plants")
+    if options.name is None:
+        for name in plants.names():
+            print(f"{name:20} {plants.PLANTS[name].__doc__.splitlines()[0]}")
+        return
+    plant = plants.get(options.name)
+    print(f"{plant.name}\n\n{plants.PLANTS[options.name].__doc__}\n")
+    for title, signals in (("states", plant.states), ("inputs", plant.inputs)):
+        for s in signals:
+            turning = ", periodic" if s.periodic else ""
+            print(f"{title[:-1]:6} {s.label:24} [{s.low:.6g}, {s.high:.6g}]{turning}")
+    for name, value in plant.params.items():
+        print(f"param  {name:24} {value}")
+    print(f"source {plant.source}")

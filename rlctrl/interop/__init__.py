@@ -1,0 +1,1 @@
+"""Exchange with the outside: text expressions, files for NumPy and MATLAB."""
