@@ -22,8 +22,6 @@ print(dp)
 
 run = rc.train(problem, rc.Critic(hidden=16), dp.policy, rc.ReplayTD(memory=128), steps=10_000)
 parts = rc.decompose(run, dp)
-print(
-    f"relative error {parts.relative_error:.3f}; best fit {parts.best_fit_relative_error:.4f}; e* rms {parts.summary()['decomposition']['e_star_rms']:.2e}"
-)
+print(f"relative error {parts.relative_error:.3f}; best fit {parts.best_fit_relative_error:.4f}; sup e_Q {abs(parts.e_q).max():.2e}")
 estimate = rc.monte_carlo(problem, dp.policy, [0.4], paths=500, tail=dp.V)
 print(f"V*(0.4 m) = {dp.V([0.4]):.4f} ± {dp.error:.1g} (stated); Monte Carlo {estimate.mean:.4f} ± {estimate.ci95:.4f}")

@@ -10,12 +10,14 @@ from rlctrl.plant import Plant, Signal
 
 @strict
 def linear(
-    A=((0.0, 1.0), (-1.0, -0.4)), B=((0.0,), (1.0,)), F=None, c=None, *, discrete=False, states=None, inputs=None, state_max=2.0, input_max=5.0,
+    A=((0.0, 1.0), (-1.0, -0.4)), B=((0.0,), (1.0,)), F=None, c=None, *, discrete=False, states=None, inputs=None, state_max=2.0,
+    input_max=5.0,
     name="linear",
 ) -> Plant:  # fmt: skip
     """dX = (A X + B u + c) dt + F dW, or with `discrete=True` X_+ = A X + B u + c + F w, w standard normal.
 
-    `A` (n, n), `B` (n, m), `F` (n, q) (default: no noise), `c` (n,). `states`, `inputs`: Signals, by default dimensionless x1…, u1… bounded by
+    `A` (n, n), `B` (n, m), `F` (n, q) (default: no noise), `c` (n,). `states`, `inputs`: Signals, by default dimensionless x1…, u1…
+    bounded by
     ±`state_max`, ±`input_max` (numbers or one per signal; np.inf for no bound). The default matrices are a damped oscillator.
     """
     A = np.atleast_2d(np.asarray(A, float))

@@ -13,7 +13,7 @@ def vamvoudakis_lewis(noise=0.0, state_max=2.0, input_max=10.0) -> Plant:
     Without noise and discount, the cost ∫ x1² + x2² + u² dt has the value x1²/2 + x2² and the optimal input −(cos 2x1 + 2)·x2.
     """
 
-    def drift(x, u, p):
+    def drift(x, u, _):
         gain = ca.cos(2 * x[0]) + 2
         return ca.vertcat(-x[0] + x[1], -0.5 * x[0] - 0.5 * x[1] * (1 - gain**2) + gain * u[0])
 

@@ -102,7 +102,7 @@ class JaxFunction:
         scalar = function if function.is_a("SXFunction") else _expand(function)
         self.shape = tuple(shape)
         self.sizes = tuple(scalar.numel_in(i) for i in range(scalar.n_in()))
-        self.tape = tuple(_instructions(scalar))
+        self.tape: tuple = tuple(_instructions(scalar))
         self.places = tuple(scalar.sparsity_out(0).find())  # dense position of each stored output
         self.digest = hashlib.sha256(repr(self.parts()).encode()).hexdigest()
 
@@ -152,7 +152,8 @@ class JaxFunction:
 def _from_columns(flat, shape):
     if len(shape) == 1:
         return flat
-    return jnp.swapaxes(flat.reshape(*flat.shape[:-1], shape[1], shape[0]), -1, -2)
+    rows, columns = shape
+    return jnp.swapaxes(flat.reshape(*flat.shape[:-1], columns, rows), -1, -2)
 
 
 def _expand(function):

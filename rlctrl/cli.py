@@ -26,7 +26,7 @@ def main(arguments=None) -> int:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="rlctrl", description=import_module("rlctrl").__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="rlctrl", description=str(import_module("rlctrl").__doc__).splitlines()[0])
     commands = parser.add_subparsers(title="commands", required=True)
     run = commands.add_parser(
         "run",

@@ -21,6 +21,7 @@ import rlctrl as rc
 from rlctrl.errors import InputError, NotConverged, nearest, require
 from rlctrl.interop.export import write_json, write_mat, write_npz
 from rlctrl.interop.expression import expression
+from rlctrl.plant import box
 
 METHODS = {"GridDP": rc.GridDP, "Riccati": rc.Riccati}
 POLICIES = ("reference", "lqr", "lqr_clipped")
@@ -210,7 +211,7 @@ def execute(experiment, progress=False) -> Run:
         reference = rc.solve(problem, experiment.method, progress=progress)
     with stage("baseline"):
         lqr = _lqr(problem, experiment.about)
-    policies = {"lqr": lqr.policy, "lqr_clipped": _clipped(lqr.policy, problem)} if lqr else {}
+    policies = {"lqr": lqr.policy, "lqr_clipped": lqr.policy.clipped(*box(problem.plant.inputs))} if lqr else {}
     if reference.method != "Riccati":
         policies["dp"] = reference.policy
     with stage("training"):
@@ -235,10 +236,6 @@ def _lqr(problem, about):
         with contextlib.suppress(InputError, NotConverged):
             return rc.solve(problem, method)
     return None
-
-
-def _clipped(policy, problem):
-    return policy.clipped([s.low for s in problem.plant.inputs], [s.high for s in problem.plant.inputs])
 
 
 def summary(run: Run) -> dict:

@@ -143,9 +143,9 @@ class Grid:
         pairs = [axis.stencil(x[..., k]) for k, axis in enumerate(self.axes)]
         table = jnp.asarray(coefficients)
         extra = (None,) * (table.ndim - 1)
-        total = 0.0
+        total = jnp.zeros(())
         for corner in itertools.product(*(range(a.order + 1) for a in self.axes)):
-            index, weight = 0, 1.0
+            index, weight = 0, jnp.ones(())
             for (i, w), axis, j in zip(pairs, self.axes, corner, strict=True):
                 index = index * axis.size + i[..., j]
                 weight = weight * w[..., j]

@@ -51,7 +51,7 @@ class Signal:
         object.__setattr__(self, "high", high)
 
     def _finite_values(self):
-        values = tuple(float(v) for v in np.atleast_1d(self.values))
+        values = tuple(float(v) for v in np.ravel(np.asarray(self.values, float)))
         distinct = len(set(values)) == len(values) >= 2 and all(np.isfinite(values))
         require(distinct, "values", f"of signal '{self.name}' must be two or more distinct numbers", self.values, "List them once each.")
         object.__setattr__(self, "values", values)
@@ -238,7 +238,7 @@ class Plant:
     def _check_finite(self):
         """Dynamics at random points of the box (of [-1, 1] where it is unbounded) must be finite."""
         rng = np.random.default_rng(0)
-        low, high = finite_box(self.states + self.inputs)
+        low, high = finite_box((*self.states, *self.inputs))
         p = self.parameter_vector
         for z in low + (high - low) * rng.random((16, self.n + self.m)):
             x, u = z[: self.n], z[self.n :]

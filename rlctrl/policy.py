@@ -4,12 +4,13 @@ Every policy is a JAX pytree with `act(x)`: (..., n) → (..., m), usable inside
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rlctrl.errors import InputError, require
 from rlctrl.maximise import InputSet, maximise
@@ -23,8 +24,12 @@ class Policy:
         """Inputs (..., m) at states x (..., n), in JAX."""
         raise NotImplementedError
 
+    def clipped(self, low, high) -> "ClippedPolicy":
+        """The same policy with its inputs clipped to [low, high], numbers or (m,)."""
+        return ClippedPolicy(self, np.asarray(low, float), np.asarray(high, float))
+
     def __call__(self, x):
-        if isinstance(x, jax.core.Tracer):
+        if isinstance(x, Tracer):
             return self.act(x)
         return np.asarray(_act(self, np.asarray(x, float)))
 
@@ -41,25 +46,31 @@ def wrapped(difference, period):
     return jnp.where(turning, difference - width * jnp.round(difference / width), difference)
 
 
-@record(arrays=("K", "x0", "u0", "low", "high", "period"))
+@record(arrays=("K", "x0", "u0", "period"))
 @dataclass(frozen=True, eq=False)
 class LinearPolicy(Policy):
-    """u = clip(u0 − K (x − x0), low, high); infinite bounds do not clip. `period` (n) is 0 for states that do not turn."""
+    """u = u0 − K (x − x0). `K` (m, n), `x0` (n,), `u0` (m,); `period` (n,) is 0 for states that do not turn."""
 
     K: Any
     x0: Any
     u0: Any
-    low: Any
-    high: Any
     period: Any
 
     def act(self, x):
-        return jnp.clip(self.u0 - wrapped(x - self.x0, self.period) @ jnp.asarray(self.K).T, self.low, self.high)
+        return self.u0 - wrapped(x - self.x0, self.period) @ jnp.asarray(self.K).T
 
-    def clipped(self, low, high) -> "LinearPolicy":
-        """The same gain with the inputs clipped to [low, high]."""
-        m = len(self.u0)
-        return replace(self, low=np.broadcast_to(low, (m,)), high=np.broadcast_to(high, (m,)))
+
+@record(arrays=("policy", "low", "high"))
+@dataclass(frozen=True, eq=False)
+class ClippedPolicy(Policy):
+    """Another policy with its inputs clipped to [low, high]."""
+
+    policy: Policy
+    low: Any
+    high: Any
+
+    def act(self, x):
+        return jnp.clip(self.policy.act(x), self.low, self.high)
 
 
 @record(arrays=("q", "inputs"))
@@ -117,7 +128,7 @@ def as_policy(policy, problem) -> Policy:
     probe = jax.ShapeDtypeStruct((2, n), jnp.float64)
     try:
         shape, traceable = jax.eval_shape(lambda x: jnp.asarray(policy(x), jnp.float64), probe).shape, True
-    except Exception:  # noqa: BLE001 - whatever a function does that JAX cannot trace, the host can run
+    except Exception:
         shape, traceable = _host_shape(policy, n), False
     require(shape == (2, m), "policy", f"must map states (batch, {n}) to inputs (batch, {m})", shape, "Work on the last axis: x[..., 0].")
     return FunctionPolicy(policy, m, traceable)

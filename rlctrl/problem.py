@@ -9,7 +9,6 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import casadi as ca
 import jax
@@ -123,15 +122,14 @@ class Problem:
         if self.plant.update_function is not None:
             following = self.plant.update_function(x, u, w, p)
         else:
-            assert self.plant.diffusion_function is not None and self.dt is not None
-            following = self._flow(x, u, p) + np.sqrt(self.dt) * self.plant.diffusion_function(x, u, p) @ w
+            following = self._flow(x, u, p) + np.sqrt(self.dt) * self.plant.diffusion_function(x, u, p) @ w  # type: ignore[misc]
         return x, u, w, p, ca.densify(following), self._scalar("reward", self.reward_expression, x, u, p=p)
 
     def _flow(self, x, u, p):
         """Φ(x, u): the drift integrated over `dt` with the input held."""
         drift = self.plant.drift_function
-        assert drift is not None and self.dt is not None
-        h = self.dt / self.substeps
+        assert drift is not None
+        h = float(self.dt or 0.0) / self.substeps
         for _ in range(self.substeps):
             k1 = drift(x, u, p)
             if self.scheme == "euler":
@@ -201,7 +199,8 @@ class Problem:
         return self.transition(x, u, w)
 
     def moments(self, x, u) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (..., n) and covariance (..., n, n) of X_+ before wrap and exit rule; exact if the map is affine in w, else by quadrature."""
+        """Mean (..., n) and covariance (..., n, n) of X_+ before wrap and exit rule; exact if the map is affine in w, else by
+        quadrature."""
         x, u = self.arrays(x, u)
         if self.affine_noise is not None:
             flow, spread = (np.asarray(f(x, u, self.kernel.p)) for f in self.affine_noise)
@@ -250,7 +249,7 @@ class Problem:
 
     def _check_rewards(self):
         """Reward, exit value and target must be single expressions, finite near the middle of the box."""
-        low, high = finite_box(self.plant.states + self.plant.inputs)
+        low, high = finite_box((*self.plant.states, *self.plant.inputs))
         z = 0.5 * (low + high) + 1e-3 * (high - low)
         x, u, p = self.plant.symbols()
         at = (z[: self.plant.n], z[self.plant.n :], self.plant.parameter_vector)

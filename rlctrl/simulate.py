@@ -121,7 +121,8 @@ def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) 
 
 
 def half_width(samples: Any, starts: int = 1) -> float:
-    """Half width of the 95 % confidence interval of the mean of `samples`, equally many from each of `starts` fixed initial states, one block after
+    """Half width of the 95 % confidence interval of the mean of `samples`, equally many from each of `starts` fixed initial states, one
+    block after
     another: only the spread within a block is chance (Student's t)."""
     blocks = np.reshape(samples, (starts, -1))
     paths = blocks.shape[1]

@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,8 @@ def save_record(value, path) -> Path:
     arrays: dict[str, np.ndarray] = {}
     layout = json.dumps(_encode(value, arrays))
     path = Path(path).with_suffix(".npz")
-    write_whole(path, lambda file: np.savez_compressed(file, layout=np.array(layout), **arrays))
+    members: dict[str, Any] = {"layout": np.array(layout), **arrays}
+    write_whole(path, lambda file: np.savez_compressed(file, **members))
     return path
 
 

@@ -14,7 +14,8 @@ from rlctrl.simulate import Return, Trajectory, half_width, simulate
 @dataclass(frozen=True, eq=False)
 class Comparison(Result):
     """`returns[name]` (mean, ci95, samples), `trajectories[name]`, `saturated[name]` (share of steps with an input at or beyond its bound),
-    `left[name]` (share of steps that left the box), `starts` initial states. All policies met the same noise, so `difference(a, b)` is far sharper than the two intervals."""
+    `left[name]` (share of steps that left the box), `starts` initial states. All policies met the same noise, so `difference(a, b)` is
+    far sharper than the two intervals."""
 
     returns: dict[str, Return]
     trajectories: dict[str, Trajectory]

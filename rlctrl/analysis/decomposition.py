@@ -26,9 +26,11 @@ from rlctrl.result import Result
 class Decomposition(Result):
     """Everything T10–T12, T16 and T17 name, measured.
 
-    On points z (N, n+m) of the measure over Z: `q_star`, `q_best` (Q̂^{ω*}), `q_trained`, `e_q` (N,). On the transitions of the snapshots, (K, M):
+    On points z (N, n+m) of the measure over Z: `q_star`, `q_best` (Q̂^{ω*}), `q_trained`, `e_q` (N,). On the transitions of the
+    snapshots, (K, M):
     `e_td`, `e_star` = `e_star_noise` + `e_star_policy`, `e_q_now`, `e_q_next`, `d_dot` (dᵀω̃), `remainder`, and `counted` (False for
-    slots of the replay memory not yet filled). Along the run, (K,): the fields of `terms`. `omega_star` is the best fit equivalent (by permutation and signs of
+    slots of the replay memory not yet filled). Along the run, (K,): the fields of `terms`. `omega_star` is the best fit equivalent (by
+    permutation and signs of
     units) and nearest to the trained weights; `fit_rms` are the root mean squares of all starts on the fitting points.
     `reference_residual`: sup |V − max_u Q| of the reference on the successors, which e*_policy inherits.
     """
@@ -197,7 +199,8 @@ def rms(values) -> float:
 def decompose(run, reference, *, points=2048, starts=3, iterations=120, measure="uniform", seed=0, progress=False) -> Decomposition:
     """Split the error of a trained critic against a reference of the same problem.
 
-    ω* is fitted on `points` low-discrepancy points of Z and judged on as many others; `measure`: "uniform" over the box of states and inputs, "visited" (the
+    ω* is fitted on `points` low-discrepancy points of Z and judged on as many others; `measure`: "uniform" over the box of states and
+    inputs, "visited" (the
     transitions kept in the snapshots), or an array (N, n+m). `starts`: random starts of the fit, besides the trained weights.
     Raises `InputError` if the reference is of another problem or an input is unbounded under "uniform".
     """
@@ -271,7 +274,7 @@ def _uniform(plant, count, seed):
         not unbounded, "measure", '"uniform" needs a bounded box', unbounded, 'Give these signals low and high, or use measure="visited".'
     )
     power = int(np.ceil(np.log2(count)))
-    unit = qmc.Sobol(len(signals), seed=seed).random_base2(power)[:count]
+    unit = qmc.Sobol(len(signals), rng=seed).random_base2(power)[:count]
     z = low + (high - low) * unit
     for k, signal in enumerate(signals):
         if signal.values:

@@ -4,6 +4,7 @@ The weights are one vector vec(ω) = (ω1, vec ω2, …), matrices stacked colum
 Matrices are therefore kept transposed, (N_C2, N_C1), so that row-major order is vec's order.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ class Network:
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of ω1, ω2ᵀ, ω3ᵀ, …"""
         widths = (*self.hidden, self.features.size)
-        return ((widths[0],), *((a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)))
+        return ((widths[0],), *itertools.pairwise(widths))
 
     @property
     def size(self) -> int:
@@ -81,7 +82,8 @@ class Network:
     def layers(self, omega, phi):
         """Forward and backward sweep for features phi (..., N_C1).
 
-        Returns Q̂ (...), and for each layer from the output its input h (..., width) and the sensitivity δ (..., units) = ∂Q̂/∂s of the units it feeds:
+        Returns Q̂ (...), and for each layer from the output its input h (..., width) and the sensitivity δ (..., units) = ∂Q̂/∂s of the
+        units it feeds:
         the gradient by ω1 is h_1, the gradient by ω_k is h_k δ_kᵀ. Everything the scheme needs is made of these (T9).
         """
         output, *hidden = self.unpack(omega)

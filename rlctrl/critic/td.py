@@ -33,7 +33,8 @@ def g(network, omega, t: Transitions):
 
 
 def G(network, omega, t: Transitions):
-    """(T8) G: column l is ∇_{vec ω2} g_l, (M, N_C1·N_C2, N_C2); block l of column l is φ1'(s_l)φ2(z) − γ_+ φ1'(s_l')φ2(z_+), the rest is 0."""
+    """(T8) G: column l is ∇_{vec ω2} g_l, (M, N_C1·N_C2, N_C2); block l of column l is φ1'(s_l)φ2(z) − γ_+ φ1'(s_l')φ2(z_+), the rest is
+    0."""
     _, w2 = network.unpack(omega)
     slope = ACTIVATIONS[network.activation].derivative
     now, then = slope(t.phi @ w2.T), slope(t.phi_next @ w2.T)

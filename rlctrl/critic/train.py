@@ -30,7 +30,8 @@ class ReplayTD:
     """The notes' scheme, T13–T14 on the last `memory` = M transitions.
 
     `rate` λ (default 4/M, which maximises c = λε(2 − λM/4) in T18; λ < 8/M is required by the theory). `exploration`: standard deviation
-    added to the input, as a fraction of half its box (an absolute figure for unbounded inputs); a finite input is replaced by a random value with
+    added to the input, as a fraction of half its box (an absolute figure for unbounded inputs); a finite input is replaced by a random
+    value with
     this probability. `restart`: steps after which the state is drawn anew, uniformly from the box. `snapshots`: how many times
     along the run ω_k, ω_{k+1} and R_k are kept for the analysis. Raises `InputError` for values outside these meanings.
     """
@@ -48,7 +49,7 @@ class ReplayTD:
             require(whole, name, "must be a whole number ≥ 1", value, f"The default is {ReplayTD.__dataclass_fields__[name].default}.")
         if self.rate is None:
             object.__setattr__(self, "rate", 4.0 / self.memory)
-        positive = np.isfinite(self.rate) and self.rate > 0
+        positive = np.ndim(self.rate) == 0 and 0 < float(self.rate) < np.inf
         require(
             positive, "rate", "must be a positive number", self.rate, f"The theory asks for less than 8/memory = {8 / self.memory:.4g}."
         )
@@ -184,7 +185,8 @@ def _advance(loop, state, count):
 def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, progress=False) -> Training:
     """Train a critic for a policy p^θ by a scheme (default `ReplayTD()`), one update per plant step.
 
-    The result holds the weights after `steps` updates; equal arguments give equal bits. Raises `NotConverged` as soon as the weights are no longer
+    The result holds the weights after `steps` updates; equal arguments give equal bits. Raises `NotConverged` as soon as the weights are
+    no longer
     finite, and `InputError` when restarts have no finite box to draw from.
     """
     scheme = ReplayTD() if scheme is None else scheme
@@ -222,7 +224,8 @@ def _divergence(scheme, step):
         if scheme.rate >= limit
         else f"is below 8/M = {limit:.4g}, so the cubic term of T18 won"
     )
-    return f"Training diverged before step {step}: the weights are not finite; λ = {scheme.rate:.4g} {reason}. Lower `rate` or scale the reward down."
+    found = f"Training diverged before step {step}: the weights are not finite; λ = {scheme.rate:.4g} {reason}."
+    return f"{found} Lower `rate` or scale the reward down."
 
 
 def _empty(network, problem, size):

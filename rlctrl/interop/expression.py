@@ -1,4 +1,5 @@
-"""A formula as text, such as "-(1 - cos(theta)) - 0.05*omega**2", as a CasADi function of named signals. Parsed, never evaluated as code."""
+"""A formula as text, such as "-(1 - cos(theta)) - 0.05*omega**2", as a CasADi function of named signals. Parsed, never evaluated as
+code."""
 
 import ast
 import math

@@ -84,7 +84,8 @@ class Reference(Result):
         return self.closed_form or Backup(self.kernel, self.value, self.rule)
 
     def certify(self, points=2000, seed=0, inputs=41) -> float:
-        """Sup of the Bellman residual |max_u Q(x,u) − V(x)| over random states of the box (off the nodes), by `inputs` candidates a side."""
+        """Sup of the Bellman residual |max_u Q(x,u) − V(x)| over random states of the box (off the nodes), by `inputs` candidates a
+        side."""
         low, high = np.asarray(self.kernel.low), np.asarray(self.kernel.high)
         bounded = bool(np.all(np.isfinite(high - low)))
         require(bounded, "states", "must be bounded to draw points from the box", (low, high), "Give the states low and high.")
@@ -98,7 +99,9 @@ class Reference(Result):
     @staticmethod
     def load(path) -> "Reference":
         """Read a file written by `save`. Raises `InputError` if it is not one."""
-        return load_record(path, Reference)
+        found = load_record(path, Reference)
+        assert isinstance(found, Reference)
+        return found
 
     @staticmethod
     def _array(argument, value, size):

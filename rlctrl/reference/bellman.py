@@ -56,7 +56,8 @@ class Bellman:
 
     @jax.jit
     def improve(self, values, policy):
-        """T V at the nodes (S,) and the maximising inputs (S, m); never worse than the given `policy` (S, m), so that iterations cannot cycle."""
+        """T V at the nodes (S,) and the maximising inputs (S, m); never worse than the given `policy` (S, m), so that iterations cannot
+        cycle."""
         value = self.value(values)
         candidates = jnp.asarray(self.inputs.candidates)
 

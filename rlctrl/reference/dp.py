@@ -1,6 +1,7 @@
 """Dynamic programming on a grid: modified policy iteration with nested grids (Puterman 2005, §6.5; Chow & Tsitsiklis 1991).
 
-Symbols: V node values (S,), T Bellman operator, T^π that of a policy, h mesh width. Each level starts from the coarser level's V, so the fine
+Symbols: V node values (S,), T Bellman operator, T^π that of a policy, h mesh width. Each level starts from the coarser level's V, so the
+fine
 grid sees few maximisations. Stopping rule: MacQueen's bounds TV + γ/(1−γ)·[min, max](TV − V) enclose the fixed point of the finite
 problem (T monotone, order 1); stop when half their distance is below `tolerance`·range of V, and return their middle.
 
@@ -48,7 +49,8 @@ class GridDP:
     """Value iteration family on a tensor grid with interpolation, for 1 to 3 (coarsely 4) states.
 
     `shape`: nodes per state. `inputs`: candidates per continuous input, refined locally well below their spacing. `order`: 1 (monotone,
-    for kinks), 3 or 5 (splines, for smooth V). `quadrature`: nodes per noise channel. `tolerance`: on the contraction bound, relative to the
+    for kinks), 3 or 5 (splines, for smooth V). `quadrature`: nodes per noise channel. `tolerance`: on the contraction bound, relative to
+    the
     range of V. `margin`: with `exit="free"`, how far the computational box reaches beyond the stated one, relative to its width.
     `memory`: most GiB to use (default: what the machine has free). `iterations`: most improvements per level.
     Raises `InputError` for an unbounded box, for γ = 1 without an end, and when the estimate of memory exceeds the limit.
@@ -73,8 +75,7 @@ class GridDP:
         require(self.quadrature >= 1, "quadrature", "must be at least 1", self.quadrature, "Use 5.")
 
     def solve(self, problem, progress=False):
-        low, high = box(problem.plant.states)
-        self._check(problem, low, high)
+        self._check(problem)
         parts = self._parts(problem)
         shapes = self._levels(problem)
         levels: list[_Level] = []
@@ -94,7 +95,7 @@ class GridDP:
             terms = self._error_terms(problem, parts, levels)
         return self._reference(problem, levels, terms)
 
-    def _check(self, problem, low, high):
+    def _check(self, problem):
         n = problem.plant.n
         require(len(self.shape) == n, "shape", f"needs one number per state ({n})", self.shape, "Give nodes per state.")
         rule = "must be bounded for a grid"
@@ -165,12 +166,12 @@ class GridDP:
                 text = f"Contraction bound {bound:.2e} ≤ {goal:.2e} after {k + 1} improvements on {bellman.grid.shape}."
                 return _Level(bellman, improved + middle, policy, bound, residual, tuple(rows), True, text)
             if not np.isfinite(residual) or residual > 1e6 * (1 + rows[0][1]):
-                text = f"GridDP diverged on {bellman.grid.shape}: Bellman residual {residual:.2e} after {k + 1} improvements. {self._advice(bellman)}"
+                text = f"GridDP diverged on {bellman.grid.shape}: Bellman residual {residual:.2e}. {self._advice(bellman)}"
                 return _Level(bellman, improved, policy, float("inf"), residual, tuple(rows), False, text)
             table = bellman.policy_table(policy)
             values, _ = sweeps(bellman.grid, gamma, table, improved, 0.05 * bound, 500, endless and gamma < 1)
         residual, bound = rows[-1][1:]
-        text = f"GridDP stopped after {self.iterations} improvements on {bellman.grid.shape} with contraction bound {bound:.2e}. {self._advice(bellman)}"
+        text = f"GridDP stopped after {len(rows)} improvements on {bellman.grid.shape}, bound {bound:.2e}. {self._advice(bellman)}"
         return _Level(bellman, improved, policy, bound, residual, tuple(rows), False, text)
 
     def _advice(self, bellman):

@@ -120,8 +120,7 @@ class Riccati:
         running = lq.kappa + g * gain - ell @ shift
         s = _constant(running, g)
         period = np.array([s.high - s.low if s.periodic else 0.0 for s in problem.plant.states])
-        open_box = np.full(len(u0), np.inf)
-        policy = LinearPolicy(K, x0, u0 - shift, -open_box, open_box, period)
+        policy = LinearPolicy(K, x0, u0 - shift, period)
         value = QuadraticValue(P, p, s, x0, period)
         residual = float(np.max(np.abs(lq.residual(P))))
         rule = problem.plant.law.quadrature(5)
@@ -163,7 +162,7 @@ def _linearise(problem, about):
     plant, law = problem.plant, problem.plant.law
     x, u, w, p, following, reward = problem.symbolic()
     z = ca.vertcat(x, u)
-    root = linalg.sqrtm(law.covariance).real if law.q else np.zeros((0, 0))
+    root = np.real(linalg.sqrtm(law.covariance)) if law.q else np.zeros((0, 0))
     spread = ca.jacobian(following, w) @ root if law.q else ca.SX(plant.n, 0)
     parts = [following, ca.jacobian(following, z), ca.densify(spread), ca.jacobian(ca.vec(ca.densify(spread)), z)]
     parts += [reward, ca.gradient(reward, z), ca.hessian(reward, z)[0]]
@@ -235,8 +234,10 @@ def _stabilising(lq):
         if new_size >= 0.5 * size and size <= 1e-11:
             return (better if new_size < size else P), step
         P = better
-    raise InputError("`problem` has no finite value: Newton's method on the generalised Riccati equation did not settle. The multiplicative "
-                     "noise is too strong for this discount; reduce it or gamma.")  # fmt: skip
+    raise InputError(
+        "`problem` has no finite value: Newton's method on the generalised Riccati equation did not settle. "
+        "The multiplicative noise is too strong for this discount; reduce it or gamma."
+    )
 
 
 def _newton(lq, P):
