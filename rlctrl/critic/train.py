@@ -47,12 +47,10 @@ class ReplayTD:
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and value >= 1
             require(whole, name, "must be a whole number ≥ 1", value, f"The default is {ReplayTD.__dataclass_fields__[name].default}.")
-        if self.rate is None:
-            object.__setattr__(self, "rate", 4.0 / self.memory)
-        positive = np.ndim(self.rate) == 0 and 0 < float(self.rate) < np.inf
-        require(
-            positive, "rate", "must be a positive number", self.rate, f"The theory asks for less than 8/memory = {8 / self.memory:.4g}."
-        )
+        rate: Any = 4.0 / self.memory if self.rate is None else self.rate
+        good = np.ndim(rate) == 0 and 0 < float(rate) < np.inf
+        require(good, "rate", "must be a positive number", rate, f"The theory asks for less than 8/memory = {8 / self.memory:.4g}.")
+        object.__setattr__(self, "rate", float(rate))
         require(self.exploration >= 0, "exploration", "must be ≥ 0", self.exploration, "Use 0 for none.")
 
 
