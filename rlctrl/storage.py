@@ -18,7 +18,7 @@ def save_record(value, path) -> Path:
     """Write a record; the file appears whole or not at all. Returns its path (suffix .npz)."""
     arrays: dict[str, np.ndarray] = {}
     layout = json.dumps(_encode(value, arrays))
-    path = Path(path).with_suffix(".npz")
+    path = _npz(path)
     members: dict[str, Any] = {"layout": np.array(layout), **arrays}
     write_whole(path, lambda file: np.savez_compressed(file, **members))
     return path
@@ -26,8 +26,7 @@ def save_record(value, path) -> Path:
 
 def load_record(path, kind: type):
     """Read a record of class `kind`. Raises `InputError` if the file is missing or holds something else."""
-    path = Path(path)
-    path = path if path.suffix == ".npz" else path.with_suffix(".npz")
+    path = _npz(path)
     require(path.is_file(), "path", "must be a file", str(path), "Check the name; save() adds .npz.")
     try:
         with np.load(path) as stored:
@@ -37,6 +36,11 @@ def load_record(path, kind: type):
         raise InputError(f"`path` must be a file written by save(); {path} is not readable: {error}. Save it again.") from None
     require(isinstance(value, kind), "path", f"must hold a {kind.__name__}", type(value).__name__, "Use the matching load.")
     return value
+
+
+def _npz(path) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
 def write_whole(path, write):
