@@ -17,6 +17,7 @@ import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, require, strict
+from rlctrl.generator import Generator
 from rlctrl.kernel import Kernel
 from rlctrl.plant import Plant, as_matrix, box, finite_box
 
@@ -164,6 +165,28 @@ class Problem:
             exit_function=JaxFunction(ca.Function("exit_value", [x, p], [end]), ()),
             target_function=None if target is None else JaxFunction(ca.Function("target", [x, p], [target]), ()),
             periodic=tuple(s.periodic for s in self.plant.states),
+            exit=self.exit,
+        )
+
+    @functools.cached_property
+    def generator(self) -> Generator:
+        """The continuous-time data (T4) of a problem whose plant is a diffusion. Raises `InputError` for a discrete-time map."""
+        plant, kernel = self.plant, self.kernel
+        continuous = plant.drift_function is not None and plant.diffusion_function is not None
+        require(continuous, "plant", "must have a drift for a continuous-time method", plant.name, "Use rc.GridDP or rc.Riccati.")
+        assert plant.drift_function is not None
+        assert plant.diffusion_function is not None
+        return Generator(
+            p=kernel.p,
+            low=kernel.low,
+            high=kernel.high,
+            rho=abs(float(np.log(self.gamma))) / float(self.dt or 1.0),
+            dt=float(self.dt or 1.0),
+            drift_function=JaxFunction(plant.drift_function, (plant.n,)),
+            diffusion_function=JaxFunction(plant.diffusion_function, (plant.n, plant.law.q)),
+            reward_function=kernel.reward_function,
+            exit_function=kernel.exit_function,
+            periodic=kernel.periodic,
             exit=self.exit,
         )
 

@@ -63,12 +63,12 @@ class Reference(Result):
 
     def V(self, x) -> np.ndarray:
         """V*(x), shape (...), at states x (..., n)."""
-        return np.asarray(_value(self.value, self._array("x", x, len(self.states))))
+        return np.asarray(evaluate_value(self.value, self._array("x", x, len(self.states))))
 
     def Q(self, x, u) -> np.ndarray:
         """Q*(x, u), shape (...), at states (..., n) and inputs (..., m); leading axes broadcast."""
         x, u = self._array("x", x, len(self.states)), self._array("u", u, len(self.inputs))
-        return np.asarray(_q(self.q, x, u))
+        return np.asarray(evaluate_q(self.q, x, u))
 
     def gradient(self, x) -> np.ndarray:
         """∇V*(x), shape (..., n)."""
@@ -115,12 +115,14 @@ class Reference(Result):
 
 
 @jax.jit
-def _value(value, x):
+def evaluate_value(value, x):
+    """V at x, compiled."""
     return value.at(x)
 
 
 @jax.jit
-def _q(q, x, u):
+def evaluate_q(q, x, u):
+    """Q at (x, u), compiled."""
     return q.at(x, u)
 
 

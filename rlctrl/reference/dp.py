@@ -59,7 +59,7 @@ class GridDP:
     inputs: Any = 21
     order: int = 1
     quadrature: int = 5
-    tolerance: float = 1e-7
+    tolerance: float = 1e-9
     margin: float = 0.25
     memory: float | None = None
     iterations: int = 200
@@ -70,7 +70,7 @@ class GridDP:
         require(self.order in ORDERS, "order", f"must be one of {ORDERS}", self.order, "Use 1 where V has kinks.")
         least = 2 * (self.order + 2)
         require(min(shape) >= least, "shape", f"needs at least {least} nodes a side at order {self.order}", shape, "Refine.")
-        require(self.tolerance > 0, "tolerance", "must be positive", self.tolerance, "Use 1e-7.")
+        require(self.tolerance > 0, "tolerance", "must be positive", self.tolerance, "Use 1e-9.")
         require(self.quadrature >= 1, "quadrature", "must be at least 1", self.quadrature, "Use 5.")
 
     def solve(self, problem, progress=False):

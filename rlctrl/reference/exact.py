@@ -1,0 +1,150 @@
+"""A closed form as a `Reference`, verified before it is believed: Bellman (T2) or HJB (T4) residual at random points of the box."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import casadi as ca
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlctrl.casadi_jax import JaxFunction
+from rlctrl.errors import InputError, require, strict
+from rlctrl.maximise import input_set, maximise
+from rlctrl.plant import as_matrix, finite_box
+from rlctrl.policy import Policy, as_policy
+from rlctrl.reference.base import Backup, Reference, evaluate_q, evaluate_value
+from rlctrl.tree import record
+
+
+@record(static=("function",))
+@dataclass(frozen=True, eq=False)
+class ClosedValue:
+    """V(x) from a CasADi expression."""
+
+    function: JaxFunction
+
+    def at(self, x):
+        """V (...) at x (..., n)."""
+        return self.function(x)
+
+
+@record(static=("function",))
+@dataclass(frozen=True, eq=False)
+class ClosedQ:
+    """Q(x, u) from a CasADi expression."""
+
+    function: JaxFunction
+
+    def at(self, x, u):
+        """Q (...) at x (..., n), u (..., m)."""
+        return self.function(x, u)
+
+
+@record(static=("function",))
+@dataclass(frozen=True, eq=False)
+class ClosedPolicy(Policy):
+    """u = π(x) from a CasADi expression."""
+
+    function: JaxFunction
+
+    def act(self, x):
+        return self.function(x)
+
+
+@strict
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """A known V*, as CasADi expressions `V(x)`, `policy(x)` (m expressions) and, if known in closed form, `Q(x, u)` (else the one-step backup).
+
+    `solve` accepts it only if the residual at `points` random points of the box stays below `tolerance` relative to the range of V there:
+    |max_u Q(x,u) − V(x)| with the inputs' maximum searched for and compared with the policy's; with `continuous=True` instead the HJB equation,
+    |ρV − max_u{…}|, for a V of the continuous-time problem (then Q is the backup of that V, off by O(dt²) a step). Noise is integrated at `quadrature`
+    nodes a channel. Raises `InputError` with the point where it fails.
+    """
+
+    V: Callable
+    policy: Callable
+    Q: Callable | None = None
+    continuous: bool = False
+    tolerance: float = 1e-9
+    points: int = 512
+    quadrature: int = 9
+
+    def solve(self, problem, progress=False):  # noqa: ARG002 - a few evaluations need no bar
+        x, u = ca.SX.sym("x", problem.plant.n), ca.SX.sym("u", problem.plant.m)
+        value = ClosedValue(_function("V", [x], self.V(x), 1))
+        policy = ClosedPolicy(_function("policy", [x], self.policy(x), problem.plant.m))
+        rule = problem.plant.law.quadrature(self.quadrature)
+        closed = None if self.Q is None else ClosedQ(_function("Q", [x, u], self.Q(x, u), 1))
+        residual, scale = self._verify(problem, value, policy, Backup(problem.kernel, value, rule), closed)
+        error = residual / (1 - problem.gamma) if problem.gamma < 1 else residual
+        return Reference(
+            method="Exact",
+            kernel=problem.kernel,
+            states=problem.plant.states,
+            inputs=problem.plant.inputs,
+            value=value,
+            policy=policy,
+            rule=rule,
+            closed_form=closed,
+            error=error,
+            error_kind="estimated",
+            error_terms={"residual": error},
+            converged=True,
+            residual=residual,
+            message=f"{'HJB' if self.continuous else 'Bellman'} residual {residual:.1e} (V ranges over {scale:.3g}) at {self.points} points.",
+            iterations=0,
+        )
+
+    def _verify(self, problem, value, policy, backup, closed):
+        """Largest residual, and the range of V; refuses what is not a solution."""
+        low, high = finite_box((*problem.plant.states, *problem.plant.inputs))
+        n = problem.plant.n
+        z = np.random.default_rng(0).uniform(low, high, (self.points, len(low)))
+        x, u = z[:, :n], z[:, n:]
+        v = np.asarray(evaluate_value(value, x))
+        scale = float(np.ptp(v)) + 1e-300
+        if self.continuous:
+            gap = np.asarray(_hjb_gap(problem.generator, value, x, policy(x)))
+        else:
+            gap = np.asarray(evaluate_q(backup, x, policy(x))) - v
+            bounded = bool(np.all(np.isfinite([(s.low, s.high) for s in problem.plant.inputs])))
+            better = np.asarray(_best(backup, input_set(problem.plant.inputs, 11), x)) - v if bounded else gap
+            gap = np.where(better > gap + self.tolerance * scale, better, gap)
+            if closed is not None:
+                off = np.asarray(evaluate_q(closed, x, u)) - np.asarray(evaluate_q(backup, x, u))
+                gap = np.where(np.abs(off) > np.abs(gap), off, gap)
+        worst = int(np.argmax(np.abs(gap)))
+        if not abs(gap[worst]) <= self.tolerance * scale:
+            raise InputError(
+                f"`V` must solve the {'HJB' if self.continuous else 'Bellman'} equation; at x={x[worst].round(4).tolist()} the residual is "
+                f"{gap[worst]:.3g}, {abs(gap[worst]) / scale:.1e} of V's range. Check signs (reward is maximised), discount, dt, input box and exit rule."
+            )
+        return float(abs(gap[worst])), scale
+
+
+def _function(name, symbols, value, size):
+    shape = (size, 1)
+    return JaxFunction(ca.Function(name, symbols, [as_matrix(value, name, shape)]), () if name in ("V", "Q") else (size,))
+
+
+@jax.jit
+def _best(q, inputs, x):
+    return maximise(lambda u: q.at(x[:, None, :], u), inputs)[1]
+
+
+@jax.jit
+def _hjb_gap(generator, value, x, u):
+    """ℓ + ∇V·b + ½ tr(σσᵀ∇²V) − ρV under the policy, and never less than at random other inputs."""
+    slope, bend = jax.vmap(jax.grad(value.at))(x), jax.vmap(jax.hessian(value.at))(x)
+
+    def hamiltonian(u):
+        flow = jnp.sum(slope * generator.drift(x, u), -1)
+        return generator.reward_rate(x, u) + flow + 0.5 * jnp.einsum("kij,kij->k", generator.covariance(x, u), bend)
+
+    best = hamiltonian(u)
+    for shift in np.random.default_rng(1).normal(size=(8, u.shape[-1])):
+        best = jnp.maximum(best, hamiltonian(u + 0.1 * shift))
+    return best - generator.rho * value.at(x)
