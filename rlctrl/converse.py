@@ -4,7 +4,8 @@ Each recipe returns (problem, method): `rc.solve(problem, method)` verifies V* b
 
 - `converse_reward`: any discrete-time kernel, bounded inputs, any V. With A(x,u) = −½[(u−μ)ᵀM(u−μ) − (clip μ−μ)ᵀM(clip μ−μ)] ≤ 0 the reward
   r = V + A − γ E V(X_+) has Q* = V + A and the optimal input clip(μ).
-- `converse_rate`: continuous time, control-affine, cost q(x) + uᵀRu with q = ρV_c + … from a chosen cost-to-go V_c (Doyle, Primbs, Shapiro & Nevistić 1996).
+- `converse_rate`: continuous time, control-affine, cost q(x) + uᵀRu with q = ρV_c + … from a chosen cost-to-go V_c (Doyle, Primbs,
+Shapiro & Nevistić 1996).
 - `converse_optimal`: s_+ = H^{-1/2} S(s) (P − Q)^{1/2} s + G a + w with V = −sᵀPs − γ/(1−γ) tr(PΣ) for any orthogonal S(s)
   (Ibrahim, Ouerdane, Salloum, Ouerdane, Streif & Osinenko 2026, arXiv 2603.17631).
 """
@@ -22,9 +23,11 @@ from rlctrl.reference.exact import Exact
 
 @strict
 def converse_reward(plant, V, policy, curvature, gamma, dt=None, quadrature=9, **options):
-    """Problem and `Exact` method with the value `V(x)`, the unclipped policy `policy(x)` (m expressions) and the advantage curvature `curvature` (m, m).
+    """Problem and `Exact` method with the value `V(x)`, the unclipped policy `policy(x)` (m expressions) and the advantage curvature
+    `curvature` (m, m).
 
-    The expectation in the reward is the quadrature of that order per channel: exact for polynomial V, else choose it high. `options` go to `Problem`.
+    The expectation in the reward is the quadrature of that order per channel: exact for polynomial V, else choose it high. `options` go
+    to `Problem`.
     The exit rule must be "free" (the default here): a clipped state would change the expectation.
     """
     M = np.atleast_2d(np.asarray(curvature, float))
@@ -54,8 +57,10 @@ def converse_reward(plant, V, policy, curvature, gamma, dt=None, quadrature=9, *
 
 @strict
 def converse_rate(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
-    """Problem and `Exact(continuous=True)` of a control-affine diffusion b = f(x) + g(x)u with σ free of u, cost rate q(x) + uᵀRu and the given
-    cost-to-go V_c(x) (so V* = −V_c): q = ρV_c − ∇V_c·f − ½ tr(σσᵀ∇²V_c) + ¼ ∇V_cᵀ g R⁻¹ gᵀ ∇V_c, u* = −½R⁻¹gᵀ∇V_c. Inputs must be wide enough for u*."""
+    """Problem and `Exact(continuous=True)` of a control-affine diffusion b = f(x) + g(x)u with σ free of u, cost rate q(x) + uᵀRu and the
+    given
+    cost-to-go V_c(x) (so V* = −V_c): q = ρV_c − ∇V_c·f − ½ tr(σσᵀ∇²V_c) + ¼ ∇V_cᵀ g R⁻¹ gᵀ ∇V_c, u* = −½R⁻¹gᵀ∇V_c. Inputs must be wide
+    enough for u*."""
     R = np.atleast_2d(np.asarray(R, float))
     x, u, p = plant.symbols()
     drift, sigma = plant.drift_function(x, u, p), plant.diffusion_function(x, u, p)
@@ -79,7 +84,8 @@ def converse_rate(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
 
 @strict
 def converse_optimal(P, Q, R, G, covariance, rotation, gamma, *, name="converse", states=None, inputs=None, state_max=3.0, input_max=np.inf):
-    """Problem (exit "free") and `Exact` method of the stochastic construction: cost sᵀQs + aᵀRa, P ⪰ Q, `rotation(s)` an orthogonal matrix of CasADi
+    """Problem (exit "free") and `Exact` method of the stochastic construction: cost sᵀQs + aᵀRa, P ⪰ Q, `rotation(s)` an orthogonal
+    matrix of CasADi
     expressions, w ~ N(0, `covariance`). V* = −sᵀPs − γ/(1−γ)·tr(P·covariance)."""
     P, Q, R, G = (np.atleast_2d(np.asarray(a, float)) for a in (P, Q, R, G))
     n, m = G.shape

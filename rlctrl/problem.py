@@ -124,7 +124,11 @@ class Problem:
             following = self.plant.update_function(x, u, w, p)
         else:
             following = self._flow(x, u, p) + np.sqrt(self.dt) * self.plant.diffusion_function(x, u, p) @ w  # type: ignore[misc]
-        return x, u, w, p, ca.densify(following), self._scalar("reward", self.reward_expression, x, u, p=p)
+        return x, u, w, p, ca.densify(following), self.reward_of(x, u, p)
+
+    def reward_of(self, x, u, p):
+        """The reward per step as a CasADi expression of symbols x, u and the parameter vector p."""
+        return self._scalar("reward", self.reward_expression, x, u, p=p)
 
     def _flow(self, x, u, p):
         """Φ(x, u): the drift integrated over `dt` with the input held."""

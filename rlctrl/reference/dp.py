@@ -206,7 +206,8 @@ class GridDP:
         return float(jnp.max(jnp.abs(found[0] - found[1])))
 
     def _truncation_error(self, problem, parts, levels):
-        """Change inside the stated box when the margin is halved, on the level below the finest: more than what the full margin still lacks."""
+        """Change inside the stated box when the margin is halved, on the level below the finest: more than what the full margin still
+        lacks."""
         level = levels[-2] if len(levels) > 1 else levels[-1]
         shape = self._levels(problem)[-2 if len(levels) > 1 else -1]
         less = self._solve_level(parts, self._grid(problem, shape, 0.5 * self.margin), level, lambda *_: None)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import casadi as ca
 import jax
@@ -10,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
-from rlctrl.errors import InputError, require, strict
+from rlctrl.errors import InputError, strict
 from rlctrl.maximise import input_set, maximise
 from rlctrl.plant import as_matrix, finite_box
-from rlctrl.policy import Policy, as_policy
+from rlctrl.policy import Policy
 from rlctrl.reference.base import Backup, Reference, evaluate_q, evaluate_value
 from rlctrl.tree import record
 
@@ -56,11 +55,14 @@ class ClosedPolicy(Policy):
 @strict
 @dataclass(frozen=True, eq=False)
 class Exact:
-    """A known V*, as CasADi expressions `V(x)`, `policy(x)` (m expressions) and, if known in closed form, `Q(x, u)` (else the one-step backup).
+    """A known V*, as CasADi expressions `V(x)`, `policy(x)` (m expressions) and, if known in closed form, `Q(x, u)` (else the one-step
+    backup).
 
     `solve` accepts it only if the residual at `points` random points of the box stays below `tolerance` relative to the range of V there:
-    |max_u Q(x,u) − V(x)| with the inputs' maximum searched for and compared with the policy's; with `continuous=True` instead the HJB equation,
-    |ρV − max_u{…}|, for a V of the continuous-time problem (then Q is the backup of that V, off by O(dt²) a step). Noise is integrated at `quadrature`
+    |max_u Q(x,u) − V(x)| with the inputs' maximum searched for and compared with the policy's; with `continuous=True` instead the HJB
+    equation,
+    |ρV − max_u{…}|, for a V of the continuous-time problem (then Q is the backup of that V, off by O(dt²) a step). Noise is integrated at
+    `quadrature`
     nodes a channel. Raises `InputError` with the point where it fails.
     """
 

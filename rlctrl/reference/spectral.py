@@ -307,3 +307,199 @@ def _climb(coll, columns, c, u, residual, limit, show) -> _Rung:
         if stalled or change <= SETTLED * scale:
             break
     return _Rung(c, u, residual, sigma, bool(change <= 1e-6 * scale), tuple(rows))
+
+
+def _equilibrium(problem, generator):
+    """(x, u) in the boxes with b = 0 where ℓ is greatest, searched from the point nearest to 0; None if none is found."""
+    low, high = box((*problem.plant.states, *problem.plant.inputs))
+    n = problem.plant.n
+    start = np.clip(np.zeros(len(low)), low, high)
+    loss = jax.jit(jax.value_and_grad(lambda z: -generator.reward_rate(z[:n], z[n:])))
+    drift = jax.jit(lambda z: generator.drift(z[:n], z[n:]))
+    rule = {"type": "eq", "fun": lambda z: np.asarray(drift(z)), "jac": lambda z: np.asarray(jax.jacfwd(drift)(z))}
+    fun = lambda z: tuple(np.asarray(a) for a in loss(z))
+    found = optimize.minimize(fun, start, jac=True, bounds=list(zip(low, high, strict=True)), constraints=[rule], options={"ftol": 1e-15})
+    good = np.all(np.isfinite(found.x)) and np.max(np.abs(drift(found.x))) < 1e-8
+    return (found.x[:n], found.x[n:]) if good else None
+
+
+def _lqr(problem, generator, rest):
+    """Linear feedback of the linearisation at rest: LQR with A − ρ/2·I and weights −½∇²ℓ made positive definite."""
+    n, m = problem.plant.n, problem.plant.m
+    low, high = box(problem.plant.inputs)
+    x0, u0 = rest if rest else (0.5 * (np.asarray(generator.low) + np.asarray(generator.high)), np.clip(np.zeros(m), low, high))
+    hessian = jax.jit(jax.hessian(lambda z: -0.5 * generator.reward_rate(z[:n], z[n:])))
+    values, vectors = np.linalg.eigh(np.asarray(hessian(np.concatenate([x0, u0]))))
+    W = (vectors * np.maximum(values, 1e-3 * max(values[-1], 1e-3))) @ vectors.T
+    A, B = problem.plant.jacobian(x0, u0)
+    try:
+        P = linalg.solve_continuous_are(A - 0.5 * generator.rho * np.eye(n), B, W[:n, :n], W[n:, n:], s=W[:n, n:])
+        K = np.linalg.solve(W[n:, n:], B.T @ P + W[n:, :n])
+    except np.linalg.LinAlgError:
+        K = np.zeros((m, n))
+    return LinearPolicy(K, x0, u0, np.zeros(n)).clipped(low, high)
+
+
+def _slowest(generator, policy, rest):
+    """Time constant of the closed loop linearised at rest; infinite if it is not stable."""
+    x0 = rest[0]
+    steps = 1e-5 * (np.asarray(generator.high) - np.asarray(generator.low))
+    rate = lambda x: np.asarray(generator.drift(x, policy(x)))
+    A = np.stack([(rate(x0 + h) - rate(x0 - h)) / (2 * np.sum(h)) for h in np.diag(steps)], -1)
+    growth = float(np.max(np.real(np.linalg.eigvals(A))))
+    return -1 / growth if growth < 0 else float("inf")
+
+
+@strict
+@dataclass(frozen=True)
+class Spectral:
+    """Chebyshev collocation by policy iteration: V smooth, plant a diffusion, 1 to 6 states.
+
+    `degree` of the Chebyshev sum, per state (`basis="tensor"`) or in total (`basis="total"`). `start`: a policy to begin with, which should
+    stabilise the plant on the whole box (default: LQR of the linearisation at rest). `points`: collocation points per coefficient.
+    `iterations`: most Gauss–Newton steps per degree. `inputs`: candidates per input where no closed form exists. `tolerance`: largest HJB
+    residual off the points, relative to the largest |ℓ|, that counts as solved.
+    V is that of continuous time; Q is the one-step backup of the sampled problem, whose own V differs by O(dt).
+    Raises `InputError` for a plant without drift, an unbounded or periodic state, a target, or γ = 1 without a free point of rest.
+    """
+
+    degree: int = 12
+    basis: str = "tensor"
+    start: Any = None
+    points: float = 2.5
+    iterations: int = 50
+    inputs: int = 21
+    tolerance: float = 1e-3
+
+    def __post_init__(self):
+        whole = isinstance(self.degree, int | np.integer) and self.degree >= 2
+        require(whole, "degree", "must be a whole number ≥ 2", self.degree, "Use 12.")
+        require(self.basis in BASES, "basis", f"must be one of {BASES}", self.basis, 'Use "total" from four states on.')
+        require(self.points > 1, "points", "must exceed 1 per coefficient", self.points, "Use 2.5.")
+        require(self.iterations >= 1, "iterations", "must be at least 1", self.iterations, "Use 50.")
+
+    def solve(self, problem, progress=False):
+        generator = problem.generator
+        _check(problem)
+        rest = _equilibrium(problem, generator)
+        if generator.rho == 0:
+            _check_rest(generator, rest)
+        form, value = _form(problem, self.inputs), self._blank(generator)
+        coll = _Collocation.make(generator, form, value, self.basis, self.points)
+        start = as_policy(self.start, problem) if self.start is not None else _lqr(problem, generator, rest)
+        with Progress("Spectral", progress) as bar:
+            ladder = self._ladder(coll, value, start, bar)
+        c = ladder[-1][1].c.copy()
+        if generator.rho == 0:
+            c[0] -= float(replace(value, coefficients=c).at(jnp.asarray(rest[0])))
+        value = replace(value, coefficients=c)
+        policy = HamiltonianPolicy(generator, value, form.inputs, form.pairs if form.noise_in_input else (), form.quadratic)
+        return self._reference(problem, coll, ladder, value, policy, rest)
+
+    def _blank(self, generator):
+        low, high = np.asarray(generator.low), np.asarray(generator.high)
+        index = np.array(list(_indices(len(low), self.degree, self.basis == "total")))
+        return ChebyshevValue(np.zeros(len(index)), index, 0.5 * (low + high), 0.5 * (high - low), int(self.degree))
+
+    def _ladder(self, coll, value, start, bar):
+        """Solve at degree d−4, d−2, d, each from the one before."""
+        size = value.index.sum(1) if self.basis == "total" else value.index.max(1)
+        degrees = [d for d in (self.degree - 4, self.degree - 2, self.degree) if d >= 2]
+        c = np.zeros(len(size))
+        u, residual = coll.improve(c)
+        ladder = [(0, _Rung(c, u, residual, 1.0, True, ()))]
+        for k, d in enumerate(degrees):
+            columns = (size <= d) & ((size > 0) | (coll.rho > 0))
+            if k == 0:
+                c, _ = coll.evaluate(np.asarray(start(coll.x)), columns)
+                u, residual = coll.improve(c)
+            rung = _climb(coll, columns, c, u, residual, self.iterations, lambda text: bar.to(k / len(degrees), f"degree {d}, {text}"))
+            c, u, residual = rung.c, rung.u, rung.residual
+            ladder.append((d, rung))
+        return ladder
+
+
+    def _reference(self, problem, coll, ladder, value, policy, rest):
+        generator, fine = coll.generator, ladder[-1][1]
+        reward = float(np.max(np.abs(_rates(generator, (), coll.x, fine.u)[0])))
+        time = 1 / coll.rho if coll.rho > 0 else _slowest(generator, policy, rest)
+        terms = _error_terms(coll, ladder, time)
+        residual = float(np.max(np.abs(fine.residual[coll.count :])))
+        outward = _outward(coll, fine)
+        faults = self._faults(problem, fine, residual / reward, terms, float(np.ptp(coll.phi @ fine.c)), outward)
+        rows = [(d, *row) for d, rung in ladder for row in rung.rows]
+        names = ("degree", "iteration", "residual", "change", "step")
+        return Reference(
+            method="Spectral",
+            kernel=problem.kernel,
+            states=problem.plant.states,
+            inputs=problem.plant.inputs,
+            value=value,
+            policy=policy,
+            rule=problem.plant.law.quadrature(5),
+            error=float(sum(terms.values())),
+            error_kind="estimated",
+            error_terms=terms,
+            converged=not faults,
+            residual=residual,
+            message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / reward:.1e} of the largest |ℓ|.",
+            iterations=len(rows),
+            notes=tuple(_notes(outward)),
+            history={name: np.array([row[k] for row in rows]) for k, name in enumerate(names)},
+        )
+
+    def _faults(self, problem, fine, relative, terms, scale, outward):
+        """Sentences saying why the result is not to be trusted."""
+        if not np.isfinite(relative) or relative > self.tolerance:
+            yield_ = f"The HJB residual is {relative:.1e} of the largest |ℓ|, above {self.tolerance:.0e}: V is not smooth enough here for degree"
+            return [f"{yield_} {self.degree}, or the start does not stabilise the box; raise `degree`, shrink the box or give `start`."]
+        faults = []
+        if not fine.settled:
+            faults.append(f"Policy iteration did not settle in {len(fine.rows)} steps; raise `iterations` or give a stabilising `start`.")
+        if not terms["rounding"] <= self.tolerance * scale:
+            faults.append("The equation does not single out V on this box (noise crosses its boundary): lower `degree` or enlarge the box.")
+        if not np.isfinite(terms["residual"]):
+            faults.append("The closed loop found is not stable at rest, so this is not the optimal solution: give a stabilising `start`.")
+        if problem.exit != "free" and outward > 0:
+            faults.append(f'The box is left through {100 * outward:.0f} % of its faces, where exit="{problem.exit}" acts: use exit="free".')
+        return faults
+
+
+def _check(problem):
+    for s in problem.plant.states:
+        require(np.isfinite(s.high - s.low), s.name, "needs finite bounds for Chebyshev points", (s.low, s.high), "Give low and high.")
+        require(not s.periodic, s.name, "must not be periodic: Chebyshev sums do not turn", s.label, "Use rc.GridDP.")
+    require(problem.target is None, "target", "is not known to Spectral", problem.target, "Use rc.GridDP.")
+
+
+def _check_rest(generator, rest):
+    way_out = "Use gamma < 1."
+    require(rest is not None, "gamma", "must be below 1 without a point of rest in the box", 1.0, way_out)
+    cost = abs(float(generator.reward_rate(*rest)))
+    noise = float(np.max(np.abs(generator.diffusion(*rest)), initial=0.0))
+    require(cost < 1e-8 and noise < 1e-8, "gamma", "must be below 1 where rest costs something or is shaken", (cost, noise), way_out)
+
+
+def _error_terms(coll, ladder, time):
+    """The three parts of the error statement of the module's docstring."""
+    off, (_, coarse), (_, fine) = slice(coll.count, None), *ladder[-2:]
+    sup = [float(np.max(np.abs(rung.residual[off]))) for rung in (coarse, fine)]
+    fall = sup[1] / fine.sigma / (sup[0] / coarse.sigma)
+    values = [coll.phi[:, 1:] @ rung.c[1:] for rung in (coarse, fine)]
+    change = float(np.max(np.abs(values[1] - values[0])))
+    rounding = EPS * float(np.linalg.norm(coll.phi @ fine.c)) / fine.sigma
+    return {"residual": time * sup[1], "degree": change * min(fall / max(1 - fall, 0.1), 10.0), "rounding": rounding}
+
+
+def _outward(coll, fine):
+    """Share of the judging points on the faces through which the closed loop, or its noise, leaves the box."""
+    faces = slice(len(coll.x) - len(coll.normals), None)
+    drift = np.asarray(coll.generator.drift(coll.x[faces], fine.u[faces]))
+    noise = np.einsum("pi,pij->pj", coll.normals, np.asarray(coll.generator.diffusion(coll.x[faces], fine.u[faces])))
+    return float(np.mean((np.sum(drift * coll.normals, -1) > 0) | np.any(np.abs(noise) > 0, -1)))
+
+
+def _notes(outward):
+    yield "V is that of continuous time; Q is the one-step backup of the sampled problem, whose own V differs by O(dt)."
+    if outward > 0:
+        yield f"The closed loop leaves through {100 * outward:.0f} % of the faces: there V rests on its smooth continuation from inside."
