@@ -2,11 +2,11 @@
 
 Each recipe returns (problem, method): `rc.solve(problem, method)` verifies V* by its residual before it hands out the exact `Reference`.
 
-- `converse_reward`: any discrete-time kernel, bounded inputs, any V. With A(x,u) = −½[(u−μ)ᵀM(u−μ) − (clip μ−μ)ᵀM(clip μ−μ)] ≤ 0 the reward
+- `discrete`: any discrete-time kernel, bounded inputs, any V. With A(x,u) = −½[(u−μ)ᵀM(u−μ) − (clip μ−μ)ᵀM(clip μ−μ)] ≤ 0 the reward
   r = V + A − γ E V(X_+) has Q* = V + A and the optimal input clip(μ).
-- `converse_rate`: continuous time, control-affine, cost q(x) + uᵀRu with q = ρV_c + … from a chosen cost-to-go V_c (Doyle, Primbs,
+- `continuous`: continuous time, control-affine, cost q(x) + uᵀRu with q = ρV_c + … from a chosen cost-to-go V_c (Doyle, Primbs,
 Shapiro & Nevistić 1996).
-- `converse_optimal`: s_+ = H^{-1/2} S(s) (P − Q)^{1/2} s + G a + w with V = −sᵀPs − γ/(1−γ) tr(PΣ) for any orthogonal S(s)
+- `stochastic`: s_+ = H^{-1/2} S(s) (P − Q)^{1/2} s + G a + w with V = −sᵀPs − γ/(1−γ) tr(PΣ) for any orthogonal S(s)
   (Ibrahim, Ouerdane, Salloum, Ouerdane, Streif & Osinenko 2026, arXiv 2603.17631).
 """
 
@@ -22,7 +22,7 @@ from rlctrl.reference.exact import Exact
 
 
 @strict
-def converse_reward(plant, V, policy, curvature, gamma, dt=None, quadrature=9, **options):
+def discrete(plant, V, policy, curvature, gamma, dt=None, quadrature=9, **options):
     """Problem and `Exact` method with the value `V(x)`, the unclipped policy `policy(x)` (m expressions) and the advantage curvature
     `curvature` (m, m).
 
@@ -56,8 +56,8 @@ def converse_reward(plant, V, policy, curvature, gamma, dt=None, quadrature=9, *
 
 
 @strict
-def converse_rate(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
-    """Problem and `Exact(continuous=True)` of a control-affine diffusion b = f(x) + g(x)u with σ free of u, cost rate q(x) + uᵀRu and the
+def continuous(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
+    """Problem and `Exact(hjb=True)` of a control-affine diffusion b = f(x) + g(x)u with σ free of u, cost rate q(x) + uᵀRu and the
     given
     cost-to-go V_c(x) (so V* = −V_c): q = ρV_c − ∇V_c·f − ½ tr(σσᵀ∇²V_c) + ¼ ∇V_cᵀ g R⁻¹ gᵀ ∇V_c, u* = −½R⁻¹gᵀ∇V_c. Inputs must be wide
     enough for u*."""
@@ -66,7 +66,7 @@ def converse_rate(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
     drift, sigma = plant.drift_function(x, u, p), plant.diffusion_function(x, u, p)
     gain = ca.jacobian(drift, u)
     affine = not ca.depends_on(gain, u) and not ca.depends_on(sigma, u)
-    require(affine, "plant", "must be affine in u with noise free of u", plant.name, "Use converse_reward.")
+    require(affine, "plant", "must be affine in u with noise free of u", plant.name, "Use discrete.")
     value = cost_to_go(x)
     slope, bend = ca.gradient(value, x), ca.hessian(value, x)[0]
     free = ca.substitute(drift, u, ca.DM.zeros(u.shape))
@@ -79,14 +79,14 @@ def converse_rate(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
 
     problem = Problem.from_rates(plant, rate, discount_rate, dt, exit="free", **options)
     vector = plant.parameter_vector
-    return problem, Exact(V=lambda x: -cost_to_go(x), policy=lambda x: policy(x, vector), continuous=True)
+    return problem, Exact(V=lambda x: -cost_to_go(x), policy=lambda x: policy(x, vector), hjb=True)
 
 
 @strict
-def converse_optimal(P, Q, R, G, covariance, rotation, gamma, *, name="converse", states=None, inputs=None, state_max=3.0, input_max=np.inf):
-    """Problem (exit "free") and `Exact` method of the stochastic construction: cost sᵀQs + aᵀRa, P ⪰ Q, `rotation(s)` an orthogonal
-    matrix of CasADi
-    expressions, w ~ N(0, `covariance`). V* = −sᵀPs − γ/(1−γ)·tr(P·covariance)."""
+def stochastic(P, Q, R, G, covariance, rotation, gamma, *, name="converse", states=None, inputs=None):
+    """Problem (exit "free") and `Exact` method of the stochastic construction: cost sᵀQs + aᵀRa, P ⪰ Q, `rotation(s)` an orthogonal matrix
+    of CasADi expressions, w ~ N(0, `covariance`). V* = −sᵀPs − γ/(1−γ)·tr(P·covariance). `states`, `inputs`: Signals; by default
+    dimensionless states within ±3 and unbounded inputs."""
     P, Q, R, G = (np.atleast_2d(np.asarray(a, float)) for a in (P, Q, R, G))
     n, m = G.shape
     require(bool(np.all(linalg.eigvalsh(P - Q) >= -1e-12)), "Q", "must not exceed P", Q.tolist(), "Scale Q down.")
@@ -101,14 +101,49 @@ def converse_optimal(P, Q, R, G, covariance, rotation, gamma, *, name="converse"
 
     plant = Plant(
         name=name,
-        states=states or [Signal(f"s{k}", "1", -state_max, state_max) for k in range(n)],
-        inputs=inputs or [Signal(f"a{k}", "1", -input_max, input_max) for k in range(m)],
+        states=states or [Signal(f"s{k}", "1", -3, 3) for k in range(n)],
+        inputs=inputs or [Signal(f"a{k}", "1") for k in range(m)],
         update=lambda s, a, w, p: free(s) + G @ a + spread @ w,
         noise=Gaussian(spread.shape[1]),
         source="Ibrahim, Ouerdane, Salloum, Ouerdane, Streif & Osinenko 2026, arXiv 2603.17631",
     )
     problem = Problem(plant, lambda s, a: -(s.T @ Q @ s + a.T @ R @ a), gamma, exit="free")
     return problem, Exact(V=lambda s: -(s.T @ P @ s) - constant, policy=lambda s: -gain @ free(s))
+
+
+def unicycle():
+    """S1 of that paper: dynamic unicycle, states x, y (m), heading (rad), speed (m/s), turn rate (rad/s); γ = 0.98, dt = 0.1 s."""
+    P = np.diag([1 / 9, 1 / 9, 1, 1, 1])
+    G = np.zeros((5, 2))
+    G[3, 0] = G[4, 1] = 0.1
+
+    def rotation(s):
+        angle = 0.28 * ca.tanh(1.2 * s[2])
+        turn = givens(5, 3, 4, 0.25 * ca.tanh(1.5 * s[3] * s[4])) @ givens(5, 1, 3, angle)
+        return turn @ givens(5, 0, 3, angle) @ givens(5, 0, 1, s[2])
+
+    noise = np.diag([1e-4, 1e-4, 2.5e-5, 4e-4, 4e-4])
+    bounds = (("x", "m", 3), ("y", "m", 3), ("heading", "rad", 1), ("speed", "m/s", 1), ("turn_rate", "rad/s", 1))
+    states = [Signal(name, unit, -size, size) for name, unit, size in bounds]
+    inputs = [Signal("acceleration", "m/s^2"), Signal("turn_acceleration", "rad/s^2")]
+    return stochastic(P, 0.63 * P, 0.00390625 * np.eye(2), G, noise, rotation, 0.98, name="unicycle", states=states, inputs=inputs)
+
+
+def arm():
+    """S2 of that paper: two-link arm, states two angles (rad) and two rates (rad/s); γ = 0.99, dt = 0.05 s."""
+    P = np.diag([1 / np.pi**2, 1 / np.pi**2, 1, 1])
+    G = np.zeros((4, 2))
+    G[2, 0] = G[3, 1] = 0.05
+
+    def rotation(s):
+        turn = givens(4, 2, 3, 0.3 * ca.tanh(s[1] - s[0])) @ givens(4, 1, 3, 0.35 * ca.tanh(s[1] * s[3]) + 0.5 * ca.sin(s[1]))
+        return turn @ givens(4, 0, 2, 0.35 * ca.tanh(s[0] * s[2]) + 0.5 * ca.sin(s[0]))
+
+    bounds = (("angle1", "rad", np.pi), ("angle2", "rad", np.pi), ("rate1", "rad/s", 1), ("rate2", "rad/s", 1))
+    states = [Signal(name, unit, -size, size) for name, unit, size in bounds]
+    inputs = [Signal("torque1", "N m"), Signal("torque2", "N m")]
+    noise = np.diag([0, 0, 2e-4, 2e-4])
+    return stochastic(P, 0.5265 * P, 0.0009 * np.eye(2), G, noise, rotation, 0.99, name="arm", states=states, inputs=inputs)
 
 
 def givens(n, i, j, angle):

@@ -1,14 +1,14 @@
 """Figures of results: `draw` any of them, `run_figures` for a whole run, `save` one as PDF, PNG and SVG.
 
-Numbers first, ink second: what a figure needs is evaluated in one batched call per function, then drawn by panel functions that take an
-Axes. No pyplot, no global style: plain `matplotlib.figure.Figure`s under a local style. Colours are those of Okabe & Ito (2008), told
-apart by dashes too. T-numbers are those of the theory page.
+Numbers first, ink second: what a figure needs is evaluated in one batched call per function; panel functions then draw on one Axes each,
+and a layout [width, height of a row, columns, panel, …] makes a figure of them. No pyplot, no global style: plain `Figure`s under a local
+style. Colours are those of Okabe & Ito (2008), told apart by dashes too. T-numbers are those of the theory page.
 """
 
-import functools
 import textwrap
 from collections import namedtuple
 from dataclasses import replace
+from functools import partial, singledispatch
 from pathlib import Path
 
 import matplotlib as mpl
@@ -38,16 +38,17 @@ DPI = 150  # of PNG files, and of what is rasterised in the others
 METADATA: dict[str, dict] = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}
 GREY, BLUE, VERMILION = "0.45", "#0072B2", "#D55E00"
 COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), "--", ":")
+PENS = [{"color": c, "linestyle": d} for c, d in zip(COLOURS, DASHES, strict=True)] * 9
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 TURNS = {-1.0: "−π", -0.5: "−π/2", 0.0: "0", 0.5: "π/2", 1.0: "π", 1.5: "3π/2", 2.0: "2π"}
-NODES, DOTS, PATHS, SNAPSHOTS, BINS = 61, 1500, 3, 5, 61  # a side of a map, data shown, paths per policy, spectra, histogram edges
+NODES, DOTS, PATHS, SPECTRA, BINS = 61, 1500, 3, 5, 61  # a side of a map, data shown, paths per policy, snapshots shown, histogram edges
 NEGLIGIBLE = 1e-8  # a term this far below the largest is named in the legend, not drawn
-QS = r"$Q^\ast$", r"$\hat Q^{\,\omega\ast}$ (best fit)", r"$\hat Q^\omega$ (trained)"
-Plane = namedtuple("Plane", "z signals ticks held")  # points (x, u) (…, n+m); what varies and its coordinates; in words, what does not
+Plane = namedtuple("Plane", "z u signals ticks held")  # points (x, u) (…, n+m), π* there, what varies and its coordinates, what does not
 
 
-@functools.singledispatch
-def draw(result, ax=None):  # noqa: ARG001 - the signature of what is registered below
+@singledispatch
+def draw(result, ax=None):  # noqa: ARG001 - the signature of what is registered at the end
     """Overview figure of a result: (figure, array of its panels). With `ax`, its one most important panel goes there: (figure, ax).
 
     Raises `InputError` for anything that is not a Reference, Trajectory, Training, Decomposition or Comparison.
@@ -59,18 +60,21 @@ def draw(result, ax=None):  # noqa: ARG001 - the signature of what is registered
 @mpl.rc_context(STYLE)
 def run_figures(reference, training, decomposition, comparison) -> dict[str, Figure]:
     """The figures of a whole run by name. V*, π*, Q* and the critic are evaluated once for all of them."""
-    planes, optimal, fields = _fields(reference, training, decomposition)
-    return {
-        "closed_loop": _closed_loop(comparison.trajectories),
-        "value_and_policy": _value_and_policy(reference, planes[0], optimal[0]),
-        "q_slices": _q_slices(reference, *fields[2]),
-        "e_q_map": _e_q_map(decomposition, fields),
-        "e_star": _single(_e_star_panel, decomposition, size=(5.0, 3.4)),
-        "training": _training(training, decomposition),
-        "excitation": _single(_spectrum_panel, decomposition, size=(5.0, 3.6)),
-        "lyapunov": _lyapunov(decomposition),
-        "returns": _single(_returns_panel, comparison, reference, size=(5.0, 1.2 + 0.32 * len(comparison.returns))),
-    }
+    fields = _fields(reference, training, decomposition)
+    e_q, size = partial(_e_q_panel, decomposition, fields), decomposition.terms.omega_norm
+    layouts = {
+        "closed_loop": [7.0, 1.35, 1, *_signal_panels(comparison.trajectories)],
+        "value_and_policy": _value_layout(reference, fields[0][0]),
+        "q_slices": [7.0, 2.2, 3 if len(reference.states) == 1 else 2, *_cut_panels(reference, *fields[2])],
+        "e_q_map": [7.0, 3.0, 2, partial(e_q, block=0), partial(e_q, block=1)],
+        "e_star": [5.0, 3.4, 1, partial(_e_star_panel, decomposition)],
+        "training": [7.0, 1.9, 1, partial(_step_panel, decomposition.step, r"$\|\tilde\omega\|$", {"": size}), partial(_td_panel, training),
+                     partial(_terms_panel, decomposition)],
+        "excitation": [5.0, 3.6, 1, partial(_spectrum_panel, decomposition)],
+        "lyapunov": [7.0, 2.3, 1, partial(_lyapunov_panel, decomposition, True), partial(_lyapunov_panel, decomposition, False)],
+        "returns": [5.0, 1.2 + 0.32 * len(comparison.returns), 1, partial(_returns_panel, comparison, reference=reference)],
+    }  # fmt: skip
+    return {name: _tiles(*layout) for name, layout in layouts.items()}
 
 
 @mpl.rc_context(STYLE)
@@ -83,34 +87,56 @@ def save(figure, folder, name) -> list[Path]:
     figure.set_layout_engine(None)  # settled above; solving it again per format is most of the time
     try:
         for path, (kind, metadata) in zip(paths, METADATA.items(), strict=True):
-            write_whole(path, functools.partial(figure.savefig, format=kind, metadata=metadata, dpi=DPI))
+            write_whole(path, partial(figure.savefig, format=kind, metadata=metadata, dpi=DPI))
     finally:
         figure.set_layout_engine(engine)
     return paths
 
 
-def _planes(reference):
+def _tiles(width, height, columns, *panels) -> Figure:
+    """A figure of panels, row by row; labels are said once where the neighbour below or to the left says the same."""
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(width, 0.3 + height * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(rows, columns, k + 1) for k in range(len(panels))]
+    for ax, panel in zip(axes, panels, strict=True):
+        panel(ax)
+    for ax, below in zip(axes, axes[columns:], strict=False):
+        if ax.get_xlabel() == below.get_xlabel() and np.allclose(ax.get_xlim(), below.get_xlim()):
+            ax.set_xlabel("")
+            ax.tick_params(labelbottom=False)
+    for k in reversed(range(1, len(axes))):
+        if k % columns and axes[k].get_ylabel() == axes[k - 1].get_ylabel():
+            axes[k].set_ylabel("")
+    return figure
+
+
+def _planes(reference) -> list[Plane]:
     """First two states; first state and first input; lines along the first input at the centre, halfway out and halfway back.
 
-    The rest is at 0, or in the middle of a box that does not hold 0 inside.
+    The other states are at 0, or in the middle of a box that does not hold 0 inside; the other inputs are π*, kept within their box.
     """
     low, high = finite_box((*reference.states, *reference.inputs))
     centre, n = np.where((low < 0) & (high > 0), 0.0, 0.5 * (low + high)), len(reference.states)
     steps = np.pad(np.vstack([np.zeros(n), np.eye(n)[:2], -np.ones(n)]), ((0, 0), (0, len(low) - n)))
     places = np.clip(centre + 0.25 * (high - low) * steps, low, high)
-    return [_plane(reference, axes, base) for axes, base in ((range(min(2, n)), centre), ((0, n), centre), ((n,), places))]
+    planes = [_plane(reference, k, base) for k, base in ((range(min(2, n)), centre), ((0, n), centre), ((n,), places[:, None]))]
+    optimal = _at_once(lambda z: reference.policy(z[:, :n]), planes)
+    for plane, u, first in zip(planes, optimal, (n, n + 1, n + 1), strict=True):
+        plane.z[..., first:] = np.clip(u, low[n:], high[n:])[..., first - n :]
+    return [plane._replace(u=u) for plane, u in zip(planes, optimal, strict=True)]
 
 
 def _plane(reference, axes, base) -> Plane:
-    """Points that vary along `axes` of z over their box, from `base` (…, n+m)."""
+    """Points that vary along `axes` of z over their box, from `base`."""
     signals = (*reference.states, *reference.inputs)
-    ticks = tuple(np.linspace(*np.ravel(finite_box(signals[k : k + 1])), NODES) for k in axes)
+    ticks = tuple(np.linspace(*np.ravel(finite_box([signals[k]])), NODES) for k in axes)
     mesh = np.meshgrid(*ticks)
-    z = np.array(np.broadcast_to(np.expand_dims(base, tuple(range(-1 - len(axes), -1))), (*base.shape[:-1], *mesh[0].shape, len(signals))))
+    z = np.array(np.broadcast_to(base, (*base.shape[:-2], *mesh[0].shape, len(signals))))
     for k, coordinate in zip(axes, mesh, strict=True):
         z[..., k] = coordinate
     held = ", ".join(_at(s, base.flat[k]) for k, s in enumerate(reference.states) if k not in axes)
-    return Plane(z, tuple(signals[k] for k in axes), ticks, held)
+    return Plane(z, None, tuple(signals[k] for k in axes), ticks, held)
 
 
 def _at_once(function, planes):
@@ -120,32 +146,11 @@ def _at_once(function, planes):
     return [part.reshape(*p.z.shape[:-1], *values.shape[1:]) for part, p in zip(parts, planes, strict=True)]
 
 
-def _optimal(reference, planes):
-    """π* (…, m) on each plane."""
-    return _at_once(lambda z: reference.policy(z[:, : len(reference.states)]), planes)
-
-
 def _fields(reference, training, decomposition):
-    """Planes, π* on them, and (plane, Q*, Q^{ω*}, Q^ω) with π*, kept within the input box, for the inputs that do not vary."""
+    """(plane, Q*, Q^{ω*}, Q^ω) for each plane."""
     planes, n = _planes(reference), len(reference.states)
-    optimal = _optimal(reference, planes)
-    for plane, u, first in zip(planes, optimal, (0, 1, 1), strict=True):
-        plane.z[..., n + first :] = np.clip(u, *finite_box(reference.inputs))[..., first:]
     best = replace(training, weights=decomposition.omega_star)
-    values = [_at_once(lambda z, q=q: q(z[:, :n], z[:, n:]), planes) for q in (reference.Q, best.Q, training.Q)]
-    return planes, optimal, list(zip(planes, *values, strict=True))
-
-
-def _figure(width, height) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _single(panel, *data, size=(5.0, 3.0)) -> Figure:
-    figure = _figure(*size)
-    panel(figure.subplots(), *data)
-    return figure
+    return list(zip(planes, *[_at_once(lambda z, q=q: q(z[:, :n], z[:, n:]), planes) for q in (reference.Q, best.Q, training.Q)], strict=True))
 
 
 def _number(value, digits=3):
@@ -154,31 +159,27 @@ def _number(value, digits=3):
 
 def _power(value, _=None):
     """Tick label in plain text: parsing mathtext is what makes figures slow."""
-    if value == 0 or 0.01 <= abs(value) < 1000:
-        return _number(value)
     factor, exponent = f"{value:.0e}".split("e")
-    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return {"1": power, "-1": f"−{power}"}.get(factor, f"{factor}·{power}".replace("-", "−"))
+    if abs(int(exponent)) < 3:
+        return _number(value)
+    return f"{factor}·10".replace("1·10", "10").replace("-", "−") + str(int(exponent)).translate(RAISED)
 
 
 def _at(signal, value):
     return f"{signal.name} = {_number(value)}" + ("" if signal.unit == "1" else f" {signal.unit}")
 
 
-def _pen(k):
-    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
-
-
 def _curves(ax, x, curves, columns=0, **labels):
-    """Curves by name; their legend, in `columns`, above the panel where nothing runs into it."""
-    for k, (name, y) in enumerate(curves.items()):
-        ax.plot(x, y, label=name, **_pen(k))
+    """Curves by name, with a legend in so many columns if any."""
+    for pen, (name, y) in zip(PENS, curves.items(), strict=False):
+        ax.plot(x, y, label=name, **pen)
     ax.set(**labels)
     if columns:
         _legend(ax, columns)
 
 
 def _legend(ax, columns, **options):
+    """Above the panel, where nothing runs into it."""
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, columnspacing=1.0, handlelength=2.2, **options)
 
 
@@ -205,20 +206,21 @@ def _turns(axis, signal):
 
 
 def _map(ax, plane, values, label, signed=False, levels=(), **pen):
-    """Values on a plane as colours with level lines, returning the colour bar; as a curve where the plane is a line."""
-    ax.set(xlabel=plane.signals[0].label, xlim=plane.ticks[0][[0, -1]], ylabel=label)
+    """Values on a plane as colours with level lines, or as a curve where the plane is a line."""
+    ax.set(xlabel=plane.signals[0].label, xlim=plane.ticks[0][[0, -1]], ylabel=label, title=textwrap.fill(plane.held, 24))
     _turns(ax.xaxis, plane.signals[0])
     if len(plane.ticks) == 1:
-        return ax.plot(plane.ticks[0], values, color=BLUE) and None
+        ax.plot(plane.ticks[0], values, color=BLUE)
+        return
     reach = max(float(np.max(np.abs(values))), 1e-300)
     colours = {"vmin": -reach, "vmax": reach, "cmap": "RdBu_r"} if signed else {"cmap": "viridis"}
     mesh = ax.pcolormesh(*plane.ticks, values, shading="gouraud", rasterized=True, **colours)
+    ax.get_figure(root=False).colorbar(mesh, ax=ax, label=label)
     ax.set(ylabel=plane.signals[1].label, ylim=plane.ticks[1][[0, -1]])
     _turns(ax.yaxis, plane.signals[1])
-    levels = [v for v in levels if values.min() < v < values.max()]
-    if levels:
-        ax.contour(*plane.ticks, values, levels=levels, **pen)
-    return ax.get_figure(root=False).colorbar(mesh, ax=ax, label=label)
+    inside = [v for v in levels if values.min() < v < values.max()]
+    if inside:
+        ax.contour(*plane.ticks, values, levels=inside, **pen)
 
 
 def _frame(ax, signal, values, whole=True):
@@ -235,34 +237,25 @@ def _frame(ax, signal, values, whole=True):
     _turns(ax.yaxis, signal)
 
 
-def _closed_loop(trajectories, extra=0):
-    """States and inputs over time, all policies in each panel; `extra` panels are left empty below."""
+def _signal_panels(trajectories):
     path = next(iter(trajectories.values()))
-    count = len(path.states) + len(path.inputs)
-    figure = _figure(7.0, 0.7 + 1.3 * (count + extra))
-    axes = np.atleast_1d(figure.subplots(count + extra, 1))
-    for k, ax in enumerate(axes[:count]):
-        _signal_panel(ax, trajectories, k)
-    for ax in axes[: count - 1]:
-        ax.tick_params(labelbottom=False)
-        ax.set_xlabel("")
-    if any(trajectories):
-        _legend(axes[0], 4)
-    return figure
+    return [partial(_signal_panel, trajectories, k) for k in range(len(path.states) + len(path.inputs))]
 
 
-def _signal_panel(ax, trajectories, k=0):
+def _signal_panel(trajectories, k, ax):
     """Signal k of (states, inputs) over time: mean and 5–95 % band, or single paths where a state turns (a mean of angles says nothing)."""
     path = next(iter(trajectories.values()))
     signal, n = (*path.states, *path.inputs)[k], len(path.states)
     plot = _paths if len(path.x) == 1 or any(s.periodic for s in path.states) else _band
     seen = []
-    for j, (name, path) in enumerate(trajectories.items()):
-        pen = _pen(j) | {"label": name, "drawstyle": "steps-post" if k >= n else "default"}
+    for pen, (name, path) in zip(PENS, trajectories.items(), strict=False):
+        pen = pen | {"label": name, "drawstyle": "steps-post" if k >= n else "default"}
         seen.append(plot(ax, path.t, _living(path, k), signal, pen))
     _frame(ax, signal, np.concatenate(seen), whole=k >= n)
     counted = np.array_equal(path.t, np.arange(len(path.t)))  # no sampling time, or one of 1 s
     ax.set(xlabel="sample $k$" if counted else "$t$ [s]", ylabel=signal.label, xlim=path.t[[0, -1]])
+    if k == 0 and any(trajectories):
+        _legend(ax, 4)
 
 
 def _living(path, k):
@@ -275,7 +268,7 @@ def _living(path, k):
 
 
 def _paths(ax, t, values, signal, pen):
-    """Some paths on the noise that all policies met, the first one bold, of an input that one alone; broken where an angle passes its seam."""
+    """Some paths on the noise that all policies met, the first one bold; of an input that one alone. An angle is broken at its seam."""
     count = 1 if pen["drawstyle"] == "steps-post" else PATHS
     chosen = values[np.unique(np.linspace(0, len(values) - 1, count).astype(int))]
     period = signal.high - signal.low if signal.periodic else np.inf
@@ -297,107 +290,87 @@ def _band(ax, t, values, _, pen):
     return np.concatenate([low, high])
 
 
-def _value_and_policy(reference, plane=None, optimal=None):
-    """V* and each input of π*, with a dashed line where π* leaves the input's box."""
-    plane = _planes(reference)[0] if plane is None else plane
-    optimal = _optimal(reference, [plane])[0] if optimal is None else optimal
-    count = 1 + len(reference.inputs)
-    rows, columns = -(-count // 3), min(count, 3)
-    figure = _figure(7.0, 0.2 + 2.6 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    _value_panel(axes[0], reference, plane)
-    for ax, u, signal in zip(axes[1:], np.moveaxis(optimal, -1, 0), reference.inputs, strict=False):
-        low, high = u.min() - 1e-6 * np.ptp(u), u.max() + 1e-6 * np.ptp(u)
-        beyond = [b for b, left in ((signal.low, low < signal.low), (signal.high, high > signal.high)) if left]
-        _map(ax, plane, u, rf"$\pi^*$: {signal.label}", signal.low < 0 < signal.high, beyond, colors="black", linestyles="--")
-        if len(plane.ticks) == 1:
-            _frame(ax, signal, u)
-    for ax in axes[count:]:
-        ax.remove()
-    figure.suptitle(f"at {plane.held}" if plane.held else None)
-    return figure
+def _value_layout(reference, plane=None):
+    """V* and each input of π*."""
+    plane = plane or _planes(reference)[0]
+    inputs = [partial(_policy_panel, plane, k, signal) for k, signal in enumerate(reference.inputs)]
+    return [7.0, 2.6, min(3, 1 + len(inputs)), partial(_value_panel, reference, plane), *inputs]
 
 
-def _value_panel(ax, reference, plane=None):
-    plane = _planes(reference)[0] if plane is None else plane
+def _value_panel(reference, plane, ax):
     (value,) = _at_once(lambda z: reference.V(z[:, : len(reference.states)]), [plane])
     levels = MaxNLocator(8).tick_values(value.min(), value.max())
     _map(ax, plane, value, "$V^*(x)$", levels=levels, colors="white", alpha=0.6)
 
 
-def _q_slices(reference, plane, *values):
-    """Q*, Q^{ω*} and Q^ω against the first input at a few states, their maxima marked."""
-    rows, columns = (1, 3) if len(plane.z) == 3 else (2, 2)
-    figure = _figure(7.0, 0.6 + 2.0 * rows)
-    axes, u = figure.subplots(rows, columns, sharex=True, squeeze=False), plane.ticks[0]
+def _policy_panel(plane, k, signal, ax):
+    """One input of π*, with a dashed line where it leaves its box."""
+    u, slack = plane.u[..., k], 1e-6 * np.ptp(plane.u[..., k])
+    beyond = [b for b, excess in ((signal.low, signal.low - u.min()), (signal.high, u.max() - signal.high)) if excess > slack]
+    _map(ax, plane, u, rf"$\pi^*$: {signal.label}", signal.low < 0 < signal.high, beyond, colors="black", linestyles="--")
+    if len(plane.ticks) == 1:
+        _frame(ax, signal, u)
+
+
+def _cut_panels(reference, plane, *values):
+    return [partial(_cut_panel, reference, plane, values, k) for k in range(len(plane.z))]
+
+
+def _cut_panel(reference, plane, values, k, ax):
+    """Q*, Q^{ω*} and Q^ω against the first input at one state, their maxima marked."""
+    names, (u,) = (r"$Q^\ast$", r"$\hat Q^{\,\omega\ast}$ (best fit)", r"$\hat Q^\omega$ (trained)"), plane.ticks
     label = "$Q(x,u)$" + (r", other $u$ at $\pi^*$" if len(reference.inputs) > 1 else "")
-    for k, ax in enumerate(axes.ravel()):
-        curves = dict(zip(QS, (q[k] for q in values), strict=True))
-        state = ", ".join(_at(s, v) for s, v in zip(reference.states, plane.z[k, 0], strict=False))
-        _curves(ax, u, curves, xlabel=plane.signals[0].label, ylabel=label, title=textwrap.fill(state, 36))
-        for j, q in enumerate(curves.values()):
-            ax.plot(u[np.argmax(q)], q.max(), "o", color=COLOURS[j], markersize=3.5, clip_on=False)
-        ax.label_outer()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return figure
+    for name, q, pen in zip(names, values, PENS, strict=False):
+        ax.plot(u, q[k], label=name, marker="o", markevery=[int(np.argmax(q[k]))], markersize=3.5, **pen)
+    state = ", ".join(_at(s, v) for s, v in zip(reference.states, plane.z[k, 0], strict=False))
+    ax.set(xlabel=plane.signals[0].label, ylabel=label, title=textwrap.fill(state, 36))
+    if k == 0:
+        ax.get_figure(root=False).legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
 
 
-def _e_q_map(decomposition, fields):
-    figure = _figure(7.0, 3.0)
-    for ax, field, inputs in zip(figure.subplots(1, 2), fields, (r"$u=\pi^*(x)$", r"other $u$ at $\pi^*$"), strict=False):
-        _e_q_panel(ax, decomposition, inputs, *field)
-    return figure
-
-
-def _e_q_panel(ax, decomposition, inputs, plane, star, best, _):
-    """(T10) e_Q on a plane, over the data that training visited."""
-    signals = (*decomposition.reference.states, *decomposition.reference.inputs)
+def _e_q_panel(decomposition, fields, ax, block=0):
+    """(T10) e_Q over two states under π* (block 0), or over first state and first input (block 1), with data that training visited."""
+    (plane, star, best, _), reference = fields[block], decomposition.reference
     noise = np.max(np.abs(star - best)) < 1e-11 * np.max(np.abs(star))
     _map(ax, plane, star - best, "$e_Q$" + (" (round-off)" if noise else ""), signed=True)
-    varying = [signals.index(s) for s in plane.signals]
-    if len(varying) == 2:
+    if len(plane.ticks) == 2:
         z = decomposition.run.snapshots.memory.z[decomposition.counted]
-        ax.plot(*z[:: max(1, len(z) // DOTS), varying].T, ".", color="0.25", markersize=1.2, alpha=0.35, rasterized=True)
-    fixed = len(signals) - len(decomposition.reference.states) > sum(s in decomposition.reference.inputs for s in plane.signals)
-    ax.set_title("\n".join(s for s in (inputs if fixed else "", textwrap.fill(plane.held, 24)) if s))
+        z = z[:: max(1, len(z) // DOTS), [0, (1, len(reference.states))[block]]]
+        ax.plot(*z.T, ".", color="0.25", markersize=1.2, alpha=0.35, rasterized=True)
+    inputs = (r"$u=\pi^*(x)$", r"other $u$ at $\pi^*$" if len(reference.inputs) > 1 else "")[block]
+    ax.set_title("\n".join(filter(None, (inputs, ax.get_title()))))
 
 
-def _e_star_panel(ax, decomposition):
+def _e_star_panel(decomposition, ax):
     """(T11) Histograms of e* and its parts on common bins; the grey band is what the reference itself cannot resolve."""
-    parts = {"$e^*$": decomposition.e_star, r"$e^*_\mathrm{noise}$": decomposition.e_star_noise, r"$e^*_\mathrm{policy}$": decomposition.e_star_policy}
-    low, high = min(e.min() for e in parts.values()), max(e.max() for e in parts.values())
+    d, residual = decomposition, decomposition.reference_residual
+    parts = {"$e^*$": d.e_star, r"$e^*_\mathrm{noise}$": d.e_star_noise, r"$e^*_\mathrm{policy}$": d.e_star_policy}
+    seen = {label: e[d.counted] for label, e in parts.items()}
+    low, high = min(e.min() for e in seen.values()), max(e.max() for e in seen.values())
     edges = np.linspace(low, high if high > low else low + 1e-12, BINS)
-    for k, (label, e) in enumerate(parts.items()):
-        e = e[decomposition.counted]
-        counts = np.histogram(e, edges)[0]
-        ax.stairs(np.where(counts > 0, counts, np.nan), edges, baseline=None, label=f"{label}, rms {_number(rms(e), 2)}", **_pen(k))
-    residual = decomposition.reference_residual
+    counts = {f"{label}, rms {_number(rms(e), 2)}": np.histogram(e, edges)[0] for label, e in seen.items()}
+    for pen, (label, count) in zip(PENS, counts.items(), strict=False):
+        ax.stairs(np.where(count > 0, count, np.nan), edges, baseline=None, label=label, **pen)
     if residual > 1e-6 * (high - low):
         ax.axvspan(-residual, residual, color="0.88", linewidth=0, zorder=0, label=f"residual of V*: ±{_number(residual, 2)}")
     ax.set(xlim=edges[[0, -1]], xlabel="part of the TD error", ylabel="transitions per bin")
-    _scale(ax, "y", np.array([1, counts.max()]))
+    _scale(ax, "y", np.stack(list(counts.values())))
     _legend(ax, 2)
 
 
-def _training(training, decomposition):
-    figure = _figure(7.0, 3.8)
-    axes, size = figure.subplot_mosaic("AC;BC"), decomposition.terms.omega_norm
-    _curves(axes["A"], decomposition.step, {"": size}, xlabel="step $k$", ylabel=r"$\|\tilde\omega\|$")
-    _scale(axes["A"], "y", size)
-    _td_panel(axes["B"], training)
-    _terms_panel(axes["C"], decomposition)
-    return figure
-
-
-def _td_panel(ax, training):
-    """Root mean square TD error (T6) on the replay memory."""
-    s = training.snapshots
-    curves = {"mean since last snapshot": s.td_rms_mean, "at snapshot": s.td_rms}
-    _curves(ax, s.step, curves, 2, xlabel="step $k$", ylabel=r"rms $e^\omega$ on $R_k$")
+def _step_panel(step, label, curves, ax, columns=0):
+    _curves(ax, step, curves, columns, xlabel="step $k$", ylabel=label)
     _scale(ax, "y", np.stack(list(curves.values())))
 
 
-def _terms_panel(ax, decomposition):
+def _td_panel(training, ax):
+    """Root mean square TD error (T6) on the replay memory."""
+    s = training.snapshots
+    curves = {"mean since last snapshot": s.td_rms_mean, "at snapshot": s.td_rms}
+    _step_panel(s.step, r"rms $e^\omega$ on $R_k$", curves, ax, 2)
+
+
+def _terms_panel(decomposition, ax):
     """(T12) Root mean square of every term over the replay memory, along the run."""
     d = decomposition
     terms = {
@@ -406,94 +379,83 @@ def _terms_panel(ax, decomposition):
     }  # fmt: skip
     sizes = {label: np.sqrt(np.sum(e**2 * d.counted, 1) / d.counted.sum(1)) for label, e in terms.items()}
     floor = NEGLIGIBLE * max(size.max() for size in sizes.values())
-    sizes = {label if size.max() > floor else f"{label} ≤ {_power(size.max())}": np.where(size > floor, size, np.nan) for label, size in sizes.items()}
-    _curves(ax, d.step, sizes, 3, xlabel="step $k$", ylabel="rms over $R_k$")
-    _scale(ax, "y", np.stack(list(sizes.values())))
+    named = [label + (f" ≤ {_power(size.max())}" if size.max() <= floor else "") for label, size in sizes.items()]
+    shown = [np.where(size > floor, size, np.nan) for size in sizes.values()]
+    _step_panel(d.step, "rms over $R_k$", dict(zip(named, shown, strict=True)), ax, 5)
 
 
-def _spectrum_panel(ax, decomposition):
+def _spectrum_panel(decomposition, ax):
     """(T16) Eigenvalues of A_k, largest first; the dot is the effective rank."""
-    spectrum, rank = decomposition.terms.spectrum, decomposition.effective_rank
-    shown = np.unique(np.linspace(0, len(spectrum) - 1, SNAPSHOTS).astype(int))
+    d, spectrum, rank = decomposition, decomposition.terms.spectrum, decomposition.effective_rank
+    shown = np.unique(np.linspace(0, len(spectrum) - 1, SPECTRA).astype(int))
     for k, colour in zip(shown, mpl.colormaps["viridis"](np.linspace(0, 0.88, len(shown))), strict=True):
         values = np.where(spectrum[k] > 1e-16 * spectrum[k, 0], spectrum[k], np.nan)
-        ax.plot(np.arange(1, len(values) + 1), values, color=colour, label=f"k = {decomposition.step[k]}: rank {rank[k]}")
-        ax.plot(rank[k], values[rank[k] - 1], "o", color=colour, markersize=4)
-    memory, p = decomposition.run.scheme.memory, len(decomposition.omega_star)
-    ax.axhline(memory / 4, color=GREY, linestyle=":", linewidth=1.0, label="bound M/4")
+        pen = {"color": colour, "marker": "o", "markersize": 4, "markevery": [rank[k] - 1]}
+        ax.plot(np.arange(1, len(values) + 1), values, label=f"k = {d.step[k]}: rank {rank[k]}", **pen)
+    ax.axhline(d.run.scheme.memory / 4, color=GREY, linestyle=":", linewidth=1.0, label="bound M/4")
     ax.set(xlabel="index", ylabel="eigenvalue of $A_k$")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _scale(ax, "y", spectrum[shown])
-    _legend(ax, 2, title=f"M = {memory} transitions, p = {p} weights")
+    _legend(ax, 2, title=f"M = {d.run.scheme.memory} transitions, p = {len(d.omega_star)} weights")
 
 
-def _lyapunov(decomposition):
-    """(T17) The terms of the step identity, and their sum beside the measured change."""
+def _lyapunov_panel(decomposition, apart, ax):
+    """(T17) The terms of the step identity, or their sum beside the measured change."""
     t, step = decomposition.terms, decomposition.step
     terms = {
         r"$-2\lambda\tilde\omega^\top A\tilde\omega$": t.term_excitation, r"$-2\lambda\tilde\omega^\top b$": t.term_bias,
         r"$-2\lambda\tilde\omega^\top q$": t.term_remainder, r"$\lambda^2\|A\tilde\omega+b+q\|^2$": t.term_square,
     }  # fmt: skip
-    figure = _figure(7.0, 4.4)
-    top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
-    _curves(top, step, terms, 4, ylabel="per step (symlog)")
-    change = r"measured $\|\tilde\omega_{k+1}\|^2-\|\tilde\omega_k\|^2$"
-    bottom.plot(step, t.decrease, "o", color=VERMILION, markersize=4, markerfacecolor="none", label=change)
-    _curves(bottom, step, {"sum of the terms": sum(terms.values())}, 2, ylabel="per step (symlog)", xlabel="step $k$")
-    _scale(top, "y", np.stack([*terms.values(), t.decrease]), signed=True)
-    return figure
+    if not apart:
+        change = r"measured $\|\tilde\omega_{k+1}\|^2-\|\tilde\omega_k\|^2$"
+        ax.plot(step, t.decrease, "o", color=VERMILION, markersize=4, markerfacecolor="none", label=change)
+    _curves(ax, step, terms if apart else {"sum of the terms": sum(terms.values())}, 4, xlabel="step $k$", ylabel="per step (symlog)")
+    _scale(ax, "y", np.stack([*terms.values(), t.decrease]), signed=True)
 
 
-def _returns_panel(ax, comparison, reference=None):
+def _returns_panel(comparison, ax, reference=None):
     """Mean discounted return of each policy with its 95 % interval, best on top; V* at the initial states."""
     names = sorted(comparison.returns, key=lambda name: comparison.returns[name].mean)
-    means = np.array([comparison.returns[name].mean for name in names])
-    for k, (name, r) in enumerate(comparison.returns.items()):
+    for pen, (name, r) in zip(PENS, comparison.returns.items(), strict=False):
         row, interval = names.index(name), r.ci95 if np.isfinite(r.ci95) else None
-        ax.errorbar(r.mean, row, xerr=interval, fmt="o", color=_pen(k)["color"], markersize=4, capsize=3)
-        ax.annotate(f"{_number(r.mean, 5)} ± {_number(r.ci95, 2)}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        ax.errorbar(r.mean, row, xerr=interval, fmt="o", color=pen["color"], markersize=4, capsize=3)
+        text = f"{_number(r.mean, 5)} ± {_number(r.ci95, 2)}"
+        ax.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4), xlabel="discounted return, 95 % interval")
     ax.xaxis.set_major_locator(MaxNLocator(6))
     if reference is not None:
         start = next(iter(comparison.trajectories.values())).x[:, 0]
         ax.axvline(reference.V(start).mean(), color=GREY, linestyle=":", label=r"$V^*(x_0)$, endless horizon")
         _legend(ax, 1)
+    means = np.array([comparison.returns[name].mean for name in names])
     if np.max(np.abs(means)) > 30 * np.min(np.abs(means)):
         _scale(ax, "x", means, signed=True)
 
 
-def _decomposition_overview(decomposition):
-    figure = _figure(7.0, 6.4)
-    axes = figure.subplots(2, 2).ravel()
-    _, _, fields = _fields(decomposition.reference, decomposition.run, decomposition)
-    _e_q_panel(axes[0], decomposition, r"$u=\pi^*(x)$", *fields[0])
-    for ax, panel in zip(axes[1:], (_e_star_panel, _terms_panel, _spectrum_panel), strict=True):
-        panel(ax, decomposition)
-    return figure
+def _decomposition_layout(decomposition):
+    d = decomposition
+    panels = [partial(panel, d) for panel in (_terms_panel, _spectrum_panel, _e_star_panel)]
+    return [7.0, 3.2, 2, *panels, lambda ax: _e_q_panel(d, _fields(d.reference, d.run, d), ax)]
 
 
-def _comparison_overview(comparison):
-    figure = _closed_loop(comparison.trajectories, extra=1)
-    _returns_panel(figure.axes[-1], comparison)
-    return figure
+def _comparison_layout(comparison):
+    return [7.0, 1.35, 1, partial(_returns_panel, comparison), *_signal_panels(comparison.trajectories)]
 
 
-def _drawn(panel, overview, result, ax=None):
-    """`panel` into `ax` if given, else the `overview` figure and its panels (colour bars left out)."""
+def _drawn(layout, result, ax=None):
+    """The first panel of a layout into `ax` if given, else all of them in a new figure."""
     require(ax is None or isinstance(ax, Axes), "ax", "must be one Matplotlib Axes", ax, "Pass ax=figure.subplots().")
     with mpl.rc_context(STYLE):
-        if ax is not None:
-            panel(ax, result)
-            return ax.get_figure(root=True), ax
-        figure = overview(result)
-        return figure, np.array([a for a in figure.axes if a.get_label() != "<colorbar>"])
+        width, height, columns, *panels = layout(result)
+        if ax is None:
+            figure = _tiles(width, height, columns, *panels)
+            return figure, np.array([a for a in figure.axes if a.get_label() != "<colorbar>"])
+        panels[0](ax)
+        return ax.get_figure(root=True), ax
 
 
-for _kind, _panel, _overview in (
-    (Reference, _value_panel, _value_and_policy),
-    (Trajectory, lambda ax, path: _signal_panel(ax, {"": path}), lambda path: _closed_loop({"": path})),
-    (Training, _td_panel, functools.partial(_single, _td_panel)),
-    (Decomposition, _terms_panel, _decomposition_overview),
-    (Comparison, _returns_panel, _comparison_overview),
-):
-    draw.register(_kind, functools.partial(_drawn, _panel, _overview))
+draw.register(Reference, partial(_drawn, _value_layout))
+draw.register(Trajectory, partial(_drawn, lambda path: [7.0, 1.35, 1, *_signal_panels({"": path})]))
+draw.register(Training, partial(_drawn, lambda training: [5.0, 3.0, 1, partial(_td_panel, training)]))
+draw.register(Decomposition, partial(_drawn, _decomposition_layout))
+draw.register(Comparison, partial(_drawn, _comparison_layout))

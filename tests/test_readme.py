@@ -37,7 +37,9 @@ def test_ci_is_an_executable_script_that_parses():
 
 def test_ci_holds_no_copy_of_the_commands():
     text = SCRIPT.read_text(encoding="utf-8")
-    copies = [part for command in COMMANDS for part in (command, *command.split(" && ")) if re.search(rf"{re.escape(part)}(?![\w'.])", text)]
+    copies = [
+        part for command in COMMANDS for part in (command, *command.split(" && ")) if re.search(rf"{re.escape(part)}(?![\w'.])", text)
+    ]
     assert copies == []
 
 

@@ -1,5 +1,6 @@
 """A closed form as a `Reference`, verified before it is believed: Bellman (T2) or HJB (T4) residual at random points of the box."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, strict
-from rlctrl.maximise import input_set, maximise
-from rlctrl.plant import as_matrix, finite_box
+from rlctrl.maximise import InputSet, maximise
+from rlctrl.plant import as_matrix, box, finite_box
 from rlctrl.policy import Policy
 from rlctrl.reference.base import Backup, Reference, evaluate_q, evaluate_value
 from rlctrl.tree import record
@@ -59,7 +60,7 @@ class Exact:
     backup).
 
     `solve` accepts it only if the residual at `points` random points of the box stays below `tolerance` relative to the range of V there:
-    |max_u Q(x,u) − V(x)| with the inputs' maximum searched for and compared with the policy's; with `continuous=True` instead the HJB
+    |max_u Q(x,u) − V(x)| with the inputs' maximum searched for and compared with the policy's; with `hjb=True` instead the HJB
     equation,
     |ρV − max_u{…}|, for a V of the continuous-time problem (then Q is the backup of that V, off by O(dt²) a step). Noise is integrated at
     `quadrature`
@@ -69,7 +70,7 @@ class Exact:
     V: Callable
     policy: Callable
     Q: Callable | None = None
-    continuous: bool = False
+    hjb: bool = False
     tolerance: float = 1e-9
     points: int = 512
     quadrature: int = 9
@@ -96,9 +97,13 @@ class Exact:
             error_terms={"residual": error},
             converged=True,
             residual=residual,
-            message=f"{'HJB' if self.continuous else 'Bellman'} residual {residual:.1e} (V ranges over {scale:.3g}) at {self.points} points.",
+            message=f"{self._equation} residual {residual:.1e} (V ranges over {scale:.3g}) at {self.points} points.",
             iterations=0,
         )
+
+    @property
+    def _equation(self):
+        return "HJB" if self.hjb else "Bellman"
 
     def _verify(self, problem, value, policy, backup, closed):
         """Largest residual, and the range of V; refuses what is not a solution."""
@@ -108,12 +113,11 @@ class Exact:
         x, u = z[:, :n], z[:, n:]
         v = np.asarray(evaluate_value(value, x))
         scale = float(np.ptp(v)) + 1e-300
-        if self.continuous:
+        if self.hjb:
             gap = np.asarray(_hjb_gap(problem.generator, value, x, policy(x)))
         else:
             gap = np.asarray(evaluate_q(backup, x, policy(x))) - v
-            bounded = bool(np.all(np.isfinite([(s.low, s.high) for s in problem.plant.inputs])))
-            better = np.asarray(_best(backup, input_set(problem.plant.inputs, 11), x)) - v if bounded else gap
+            better = np.asarray(_best(backup, _around(problem.plant.inputs), x, policy(x))) - v
             gap = np.where(better > gap + self.tolerance * scale, better, gap)
             if closed is not None:
                 off = np.asarray(evaluate_q(closed, x, u)) - np.asarray(evaluate_q(backup, x, u))
@@ -121,8 +125,8 @@ class Exact:
         worst = int(np.argmax(np.abs(gap)))
         if not abs(gap[worst]) <= self.tolerance * scale:
             raise InputError(
-                f"`V` must solve the {'HJB' if self.continuous else 'Bellman'} equation; at x={x[worst].round(4).tolist()} the residual is "
-                f"{gap[worst]:.3g}, {abs(gap[worst]) / scale:.1e} of V's range. Check signs (reward is maximised), discount, dt, input box and exit rule."
+                f"`V` must solve the {self._equation} equation; at x={x[worst].round(4).tolist()} the residual is {gap[worst]:.3g}, "
+                f"{abs(gap[worst]) / scale:.1e} of V's range. Check signs (reward is maximised), discount, dt, input box and exit rule."
             )
         return float(abs(gap[worst])), scale
 
@@ -132,9 +136,17 @@ def _function(name, symbols, value, size):
     return JaxFunction(ca.Function(name, symbols, [as_matrix(value, name, shape)]), () if name in ("V", "Q") else (size,))
 
 
+def _around(signals) -> InputSet:
+    """Offsets to look for a better input than the policy's: coarse ones over the box (±1 where it is unbounded), refined from there."""
+    low, high = finite_box(signals)
+    offsets = np.array(list(itertools.product(*[np.linspace(-1, 1, 5) * (b - a) for a, b in zip(low, high, strict=True)])))
+    return InputSet(offsets, (high - low) / 4, *box(signals))
+
+
 @jax.jit
-def _best(q, inputs, x):
-    return maximise(lambda u: q.at(x[:, None, :], u), inputs)[1]
+def _best(q, inputs, x, u):
+    start = jnp.clip(u[:, None, :] + inputs.candidates, inputs.low, inputs.high)
+    return maximise(lambda u: q.at(x[:, None, :], u), inputs, start)[1]
 
 
 @jax.jit
