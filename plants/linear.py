@@ -17,8 +17,7 @@ def linear(
     """dX = (A X + B u + c) dt + F dW, or with `discrete=True` X_+ = A X + B u + c + F w, w standard normal.
 
     `A` (n, n), `B` (n, m), `F` (n, q) (default: no noise), `c` (n,). `states`, `inputs`: Signals, by default dimensionless x1…, u1…
-    bounded by
-    ±`state_max`, ±`input_max` (numbers or one per signal; np.inf for no bound). The default matrices are a damped oscillator.
+    bounded by ±`state_max`, ±`input_max` (numbers or one per signal; np.inf for no bound). The default matrices are a damped oscillator.
     """
     A = np.atleast_2d(np.asarray(A, float))
     n = len(A)

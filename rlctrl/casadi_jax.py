@@ -29,9 +29,10 @@ def _power(x, y):
 def _remainder(x, y):
     """IEEE remainder (quotient rounded to nearest, ties to even), which JAX lacks."""
     size = jnp.abs(y)
-    r = jnp.fmod(jnp.abs(x), 2 * size)
-    r = jnp.where(2 * r > size, jnp.where(2 * (r - size) >= size, r - 2 * size, r - size), r)
-    return jnp.where(jnp.signbit(x), -r, r)
+    r = jnp.fmod(x, 2 * size)
+    side = jnp.where(r < 0, -1.0, 1.0)
+    once = r - side * size
+    return jnp.where(2 * side * r > size, jnp.where(2 * side * once >= size, once - side * size, once), r)
 
 
 OPERATIONS = {
@@ -93,8 +94,8 @@ OPCODE_NAMES = {getattr(ca, name): name for name in dir(ca) if name.startswith("
 class JaxFunction:
     """The single output of a CasADi function as a JAX function of arrays (..., n_i), one per input.
 
-    `shape` is the trailing shape of the result: () for a scalar, (rows,) for a column, (rows, cols) for a matrix.
-    Raises `InputError` if an instruction has no translation, by its name.
+    `shape` is the trailing shape of the result: () for a scalar, (rows,) for a column, (rows, cols) for a matrix. Raises `InputError` if
+    an instruction has no translation, by its name.
     """
 
     def __init__(self, function: ca.Function, shape: tuple[int, ...]):

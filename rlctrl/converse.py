@@ -27,8 +27,7 @@ def discrete(plant, V, policy, curvature, gamma, dt=None, quadrature=9, **option
     `curvature` (m, m).
 
     The expectation in the reward is the quadrature of that order per channel: exact for polynomial V, else choose it high. `options` go
-    to `Problem`.
-    The exit rule must be "free" (the default here): a clipped state would change the expectation.
+    to `Problem`. The exit rule must be "free" (the default here): a clipped state would change the expectation.
     """
     M = np.atleast_2d(np.asarray(curvature, float))
     positive = M.shape == (plant.m, plant.m) and bool(np.all(linalg.eigvalsh(M) > 0))
@@ -57,8 +56,7 @@ def discrete(plant, V, policy, curvature, gamma, dt=None, quadrature=9, **option
 
 @strict
 def continuous(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
-    """Problem and `Exact(hjb=True)` of a control-affine diffusion b = f(x) + g(x)u with σ free of u, cost rate q(x) + uᵀRu and the
-    given
+    """Problem and `Exact(hjb=True)` of a control-affine diffusion b = f(x) + g(x)u with σ free of u, cost rate q(x) + uᵀRu and the given
     cost-to-go V_c(x) (so V* = −V_c): q = ρV_c − ∇V_c·f − ½ tr(σσᵀ∇²V_c) + ¼ ∇V_cᵀ g R⁻¹ gᵀ ∇V_c, u* = −½R⁻¹gᵀ∇V_c. Inputs must be wide
     enough for u*."""
     R = np.atleast_2d(np.asarray(R, float))

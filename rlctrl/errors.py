@@ -19,6 +19,11 @@ def require(holds, argument, rule, value, way_out):
         raise InputError(f"`{argument}` {rule}; got {_short(value)}. {way_out}")
 
 
+def first_line(error) -> str:
+    """The first line of another library's message, at most 200 characters."""
+    return (str(error).strip().splitlines() or [""])[0][:200]
+
+
 def nearest(word, known):
     """'Did you mean …' for a misspelt word, else the list of what is known."""
     known = sorted(known)
@@ -30,7 +35,7 @@ def strict(target):
     """Decorate a public function or class: an unknown or missing keyword raises `InputError` with the nearest name."""
     call = target.__init__ if inspect.isclass(target) else target
     signature = inspect.signature(call)
-    names = [n for n in signature.parameters if n != "self"]
+    names = [n for n in signature.parameters if n not in ("self", "cls")]
 
     @functools.wraps(call)
     def checked(*args, **kwargs):

@@ -1,8 +1,7 @@
 """The continuous-time data of a problem as JAX functions: drift b, diffusion σ, reward rate ℓ, discount rate ρ (T4).
 
 Arrays: last axis is the coordinate; all leading axes broadcast. ℓ = r/dt and ρ = −ln(γ)/dt, so that a problem made by `from_rates` gives
-back what
-it was made of.
+back what it was made of.
 """
 
 from dataclasses import dataclass

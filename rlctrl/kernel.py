@@ -1,7 +1,7 @@
 """The transition kernel f(x_+|x,u) as JAX functions of arrays: next state, reward, end, one-step backup (T1–T3).
 
-Simulator, dynamic programming and training all share this one object, so they cannot disagree about the plant.
-Arrays: last axis is the coordinate; all leading axes broadcast.
+Simulator, dynamic programming and training all share this one object, so they cannot disagree about the plant. Arrays: last axis is the
+coordinate; all leading axes broadcast.
 """
 
 from dataclasses import dataclass

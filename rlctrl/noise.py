@@ -1,7 +1,7 @@
 """Laws of the noise w that drives a plant: sample, log-density, quadrature.
 
-Every law has mean-zero-or-stated `mean` and `covariance`, so that linear-quadratic formulas need no quadrature.
-Quadrature rules: Gauss–Hermite for the normal law, Gauss–Legendre for the uniform one (Golub & Welsch 1969), as tensor products.
+Every law states its `mean` and `covariance`, so that linear-quadratic formulas need no quadrature. Quadrature rules: Gauss–Hermite for
+the normal law, Gauss–Legendre for the uniform one (Golub & Welsch 1969), as tensor products.
 """
 
 import itertools
@@ -22,6 +22,11 @@ def _tensor(nodes, weights, q):
     return points, mass / mass.sum()
 
 
+def _check_order(order):
+    whole = isinstance(order, int | np.integer) and order >= 1
+    require(whole, "order", "of a quadrature must be a whole number ≥ 1", order, "Use e.g. 5 nodes per channel.")
+
+
 def _check_size(q):
     require(isinstance(q, int | np.integer) and q >= 0, "q", "must be a whole number ≥ 0", q, "Use the number of noise channels.")
 
@@ -39,10 +44,12 @@ class Gaussian:
 
     @property
     def mean(self):
+        """Zero, (q,)."""
         return np.zeros(self.q)
 
     @property
     def covariance(self):
+        """The identity, (q, q)."""
         return np.eye(self.q)
 
     def sample(self, key, shape=()):
@@ -55,6 +62,7 @@ class Gaussian:
 
     def quadrature(self, order):
         """Gauss–Hermite nodes (order^q, q) and weights, exact for polynomials of degree 2·order−1 in each channel."""
+        _check_order(order)
         nodes, weights = np.polynomial.hermite_e.hermegauss(order)
         return _tensor(nodes, weights / weights.sum(), self.q)
 
@@ -72,10 +80,12 @@ class Uniform:
 
     @property
     def mean(self):
+        """Zero, (q,)."""
         return np.zeros(self.q)
 
     @property
     def covariance(self):
+        """A third of the identity, (q, q)."""
         return np.eye(self.q) / 3
 
     def sample(self, key, shape=()):
@@ -89,6 +99,7 @@ class Uniform:
 
     def quadrature(self, order):
         """Gauss–Legendre nodes (order^q, q) and weights."""
+        _check_order(order)
         nodes, weights = np.polynomial.legendre.leggauss(order)
         return _tensor(nodes, weights / 2, self.q)
 
@@ -106,6 +117,7 @@ class Finite:
         nodes, mass = np.asarray(self.nodes, float), np.asarray(self.probabilities, float)
         nodes = nodes[:, None] if nodes.ndim == 1 else nodes
         require(nodes.ndim == 2 and len(nodes) > 0, "nodes", "must have shape (k, q)", nodes.shape, "List one row per value of w.")
+        require(bool(np.all(np.isfinite(nodes))), "nodes", "must be finite", nodes.tolist(), "Leave such values out.")
         require(mass.shape == nodes.shape[:1], "probabilities", f"must have shape ({len(nodes)},)", mass.shape, "Give one per node.")
         good = np.all(mass >= 0) and abs(mass.sum() - 1) <= 1e-9
         require(good, "probabilities", "must be ≥ 0 and sum to 1", mass, "Divide them by their sum.")
@@ -114,14 +126,17 @@ class Finite:
 
     @property
     def q(self):
+        """Number of noise channels."""
         return self.nodes.shape[1]
 
     @property
     def mean(self):
+        """E w, (q,)."""
         return self.probabilities @ self.nodes
 
     @property
     def covariance(self):
+        """E (w − mean)(w − mean)ᵀ, (q, q)."""
         centred = self.nodes - self.mean
         return (self.probabilities[:, None] * centred).T @ centred
 
@@ -135,6 +150,7 @@ class Finite:
         hit = jnp.all(jnp.abs(w[..., None, :] - self.nodes) <= 1e-9, -1)
         return jnp.log(jnp.sum(hit * self.probabilities, -1))
 
-    def quadrature(self, order):  # noqa: ARG002 - one rule is exact at every order
+    def quadrature(self, order):
         """The nodes and probabilities themselves."""
+        _check_order(order)
         return self.nodes, self.probabilities

@@ -1,7 +1,7 @@
 """A continuous stochastic plant in CasADi: named signals with units, parameters, and dynamics.
 
-Either dX = drift(X,u) dt + diffusion(X,u) dW (Itô; architecture page and T4), or a discrete-time map
-X_+ = update(X,u,w) with a stated law of w (T1). No sampling time, reward or discount here: those belong to `Problem`.
+Either dX = drift(X,u) dt + diffusion(X,u) dW (Itô; architecture page and T4), or a discrete-time map X_+ = update(X,u,w) with a stated
+law of w (T1). No sampling time, reward or discount here: those belong to `Problem`.
 """
 
 import functools
@@ -14,7 +14,7 @@ import casadi as ca
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
-from rlctrl.errors import InputError, nearest, require, strict
+from rlctrl.errors import InputError, first_line, nearest, require, strict
 from rlctrl.noise import Gaussian
 from rlctrl.tree import saved
 
@@ -25,8 +25,8 @@ from rlctrl.tree import saved
 class Signal:
     """One state or input: `name`, `unit` ("1" if dimensionless), bounds `low` < `high` in that unit (may be infinite).
 
-    `periodic=True` identifies `low` with `high` (an angle). `values=(…)` makes an input take finitely many values.
-    Raises `InputError` for an empty interval, a missing unit, or a periodic signal without finite bounds.
+    `periodic=True` identifies `low` with `high` (an angle). `values=(…)` makes an input take finitely many values. Raises `InputError`
+    for an empty interval, a missing unit, or a periodic signal without finite bounds.
     """
 
     name: str
@@ -89,10 +89,10 @@ class Parameters:
 class Plant:
     """A stochastic plant: dX = drift dt + diffusion dW, or X_+ = update(X, u, w).
 
-    `states`, `inputs`: sequences of `Signal`, n and m of them. `drift(x, u, p)` returns n CasADi expressions per second;
-    `diffusion(x, u, p)` n×q (per square root of a second; omitted: no noise). `update(x, u, w, p)` returns n, with `noise`
-    the law of w. `params` are numbers or arrays, reached as `p.name`; `source` says where the model comes from.
-    Raises `InputError` for wrong shapes, for both or neither of `drift` and `update`, and for dynamics not finite over the box.
+    `states`, `inputs`: sequences of `Signal`, n and m of them. `drift(x, u, p)` returns n CasADi expressions per second; `diffusion(x, u,
+    p)` n×q (per square root of a second; omitted: no noise). `update(x, u, w, p)` returns n, with `noise` the law of w. `params` are
+    numbers or arrays, reached as `p.name`; `source` says where the model comes from. Raises `InputError` for wrong shapes, for both or
+    neither of `drift` and `update`, and for dynamics not finite over the box.
     """
 
     name: str
@@ -175,7 +175,7 @@ class Plant:
             raise
         except Exception as error:
             raise InputError(
-                f"`{argument}` of plant '{self.name}' failed when called on CasADi symbols: {type(error).__name__}: {error}. "
+                f"`{argument}` of plant '{self.name}' failed when called on CasADi symbols: {type(error).__name__}: {first_line(error)}. "
                 "It must return CasADi expressions of its arguments; use casadi functions such as ca.sin."
             ) from error
 
@@ -232,7 +232,8 @@ class Plant:
         """Hash of everything that defines the plant: dynamics, parameters, signals."""
         functions = [self.drift_function, self.diffusion_function, self.update_function]
         tapes = [JaxFunction(f, f.size_out(0)).digest for f in functions if f is not None]
-        key = repr((tapes, self.parameter_vector.tolist(), self.states, self.inputs, type(self.law).__name__))
+        law = [type(self.law).__name__, *(np.asarray(v).tolist() for v in vars(self.law).values())]
+        key = repr((tapes, self.parameter_vector.tolist(), self.states, self.inputs, law))
         return hashlib.sha256(key.encode()).hexdigest()[:16]
 
     def _check_finite(self):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, require
+from rlctrl.errors import InputError, require, strict
 from rlctrl.maximise import InputSet, maximise
 from rlctrl.tree import record
 
@@ -46,6 +46,7 @@ def wrapped(difference, period):
     return jnp.where(turning, difference - width * jnp.round(difference / width), difference)
 
 
+@strict
 @record(arrays=("K", "x0", "u0", "period"))
 @dataclass(frozen=True, eq=False)
 class LinearPolicy(Policy):

@@ -54,10 +54,10 @@ def quadratic(Q, R, N=None, x0=None, u0=None) -> Callable:
 class Problem:
     """Maximise E Σ γ^k r(X_k, U_k) for a plant sampled every `dt` seconds.
 
-    `reward(x, u)` or `reward(x, u, p)`: one CasADi expression per step. `gamma` in (0, 1], per step. `dt` in seconds (optional for
-    a discrete-time plant). `exit`: "clip" projects a state that leaves the box back onto it, "absorb" ends there, "free" means the
-    state space is R^n. `target(x)` ≤ 0 ends the problem; `exit_value(x)` is what the end is worth (default 0).
-    `scheme`: "rk4" (with `substeps` steps) or "euler" for the drift. Raises `InputError` for anything that breaks these rules.
+    `reward(x, u)` or `reward(x, u, p)`: one CasADi expression per step. `gamma` in (0, 1], per step. `dt` in seconds (optional for a
+    discrete-time plant). `exit`: "clip" projects a state that leaves the box back onto it, "absorb" ends there, "free" means the state
+    space is R^n. `target(x)` ≤ 0 ends the problem; `exit_value(x)` is what the end is worth (default 0). `scheme`: "rk4" (with `substeps`
+    steps) or "euler" for the drift. Raises `InputError` for anything that breaks these rules.
     """
 
     plant: Plant
@@ -95,8 +95,14 @@ class Problem:
         self._check_rewards()
 
     @classmethod
-    def from_rates(cls, plant, reward_rate, discount_rate, dt, **options) -> "Problem":
-        """From continuous time (T4): reward rate ℓ(x, u) per second and discount rate ρ ≥ 0 per second; r = ℓ·dt, γ = exp(−ρ·dt)."""
+    @strict
+    def from_rates(
+        cls, plant, reward_rate, discount_rate, dt, *, exit="clip", exit_value=None, target=None, scheme="rk4", substeps=1
+    ) -> "Problem":
+        """From continuous time (T4): reward rate ℓ(x, u) per second and discount rate ρ ≥ 0 per second; r = ℓ·dt, γ = exp(−ρ·dt).
+
+        The other keywords are those of `Problem`.
+        """
         require(
             np.ndim(discount_rate) == 0 and discount_rate >= 0, "discount_rate", "must be ≥ 0 per second", discount_rate, "Use 0 for none."
         )
@@ -106,6 +112,7 @@ class Problem:
         def reward(x, u, p):
             return _times(reward_rate(x, u, p) if wants_p else reward_rate(x, u), dt)
 
+        options = {"exit": exit, "exit_value": exit_value, "target": target, "scheme": scheme, "substeps": substeps}
         return cls(plant, reward, float(np.exp(-discount_rate * dt)), dt, **options)
 
     def with_params(self, **changes) -> "Problem":

@@ -21,8 +21,9 @@ class Trajectory(Result):
     """Paths of a batch, time before coordinate.
 
     `x` (batch, steps+1, n), `u` (batch, steps, m), `r` (batch, steps) reward per step, `w` is not kept. `alive` (batch, steps+1) is False
-    from the state in which the problem ended; there x stands still and r is 0. `left` (batch, steps): the step left the box.
-    `ending` (batch,): exit value of paths that ended. `t` (steps+1,) in seconds (in steps if the problem has no `dt`).
+    from the state in which the problem ended; there x stands still and r is 0. `left` (batch, steps): the step left the box. `ending`
+    (batch,): exit value of paths that ended. `t` (steps+1,) in seconds (in steps if the problem has no `dt`). `gamma` per step; `states`
+    and `inputs` are the plant's Signals.
     """
 
     x: np.ndarray
@@ -74,7 +75,7 @@ def _rollout(kernel, policy, x0, key, steps):
 
 @strict
 def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
-    """Roll a batch out for `steps` steps from x0, (n,) or (batch, n).
+    """Roll a batch of a `problem` out for `steps` steps from `x0`, (n,) or (batch, n).
 
     The noise depends on `seed`, the batch size and the step alone: two policies on equal arguments meet the same noise (common random
     numbers). `policy`: a Policy, or a function (batch, n) → (batch, m). Inputs are applied as the policy gives them.
@@ -104,7 +105,8 @@ def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
 
 @strict
 def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) -> Return:
-    """Discounted return from x0 (n,), or averaged over x0 (batch, n), by `paths` independent paths from each.
+    """Discounted return of a `policy` on a `problem` from `x0` (n,), or averaged over `x0` (batch, n): `paths` paths from each, from
+    `seed`.
 
     `steps=None` takes as many as bring γ^steps below 1e-6 (needs γ < 1). `tail`: a value function (such as ref.V) added as
     γ^steps·tail(x_steps) on paths still alive, so that a short horizon does not bias the comparison.
@@ -122,8 +124,7 @@ def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) 
 
 def half_width(samples: Any, starts: int = 1) -> float:
     """Half width of the 95 % confidence interval of the mean of `samples`, equally many from each of `starts` fixed initial states, one
-    block after
-    another: only the spread within a block is chance (Student's t)."""
+    block after another: only the spread within a block is chance (Student's t)."""
     blocks = np.reshape(samples, (starts, -1))
     paths = blocks.shape[1]
     if paths < 2:

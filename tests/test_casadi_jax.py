@@ -81,7 +81,7 @@ CASES = {  # opcode: expression that contains it, domain of x, domain of y
     "OP_HYPOT": (ca.hypot(X, Y), "any", "any"),
     "OP_REMAINDER": (ca.remainder(X, Y), "any", "nonzero"),
 }
-FOLDED = {"OP_ASSIGN": (ca.SX.unary, X), "OP_LIFT": (functools.partial(ca.SX.binary), X, Y)}  # CasADi drops these from SX tapes
+FOLDED = {"OP_ASSIGN": (ca.SX.unary, X), "OP_LIFT": (ca.SX.binary, X, Y)}  # CasADi drops these from SX tapes
 SMOOTH = {  # opcode: an interval on which the operation is smooth
     **dict.fromkeys(("OP_EXP", "OP_SQ", "OP_TWICE", "OP_SIN", "OP_COS", "OP_TAN", "OP_ATAN", "OP_ERF", "OP_TANH"), (-1.4, 1.4)),
     **dict.fromkeys(("OP_SINH", "OP_COSH", "OP_ASINH", "OP_EXPM1", "OP_NEG", "OP_ADD", "OP_SUB", "OP_MUL"), (-3, 3)),
@@ -98,10 +98,10 @@ def casadi_values(function, *columns):
 
 
 def points(first, second, seed=0):
-    """Every pair of edge cases, and random pairs, in the two domains."""
+    """Every pair of edge cases, and random pairs up to 512, in the two domains."""
     rng = np.random.default_rng(seed)
     pairs = np.array(list(itertools.product(DOMAINS[first][0], DOMAINS[second][0])))
-    return np.concatenate([pairs, np.stack([rng.uniform(*DOMAINS[d][1], 200) for d in (first, second)], 1)])
+    return np.concatenate([pairs, np.stack([rng.uniform(*DOMAINS[d][1], 512 - len(pairs)) for d in (first, second)], 1)])
 
 
 def opcodes(function):
@@ -120,9 +120,9 @@ def test_every_operation_of_the_table_is_tested():
 
 
 def test_every_elementwise_operation_of_this_casadi_is_translated():
-    """CasADi numbers its scalar operations below the matrix ones; constants, inputs, outputs and parameters are no operations."""
-    scalar = {c for c in range(ca.OP_MTIMES) if c in OPCODE_NAMES} | {ca.OP_LOG1P, ca.OP_EXPM1, ca.OP_HYPOT, ca.OP_REMAINDER}
-    assert scalar - set(OPERATIONS) == {ca.OP_CONST, ca.OP_INPUT, ca.OP_OUTPUT, ca.OP_PARAMETER, ca.OP_CALL, ca.OP_FIND, ca.OP_LOW, ca.OP_MAP}
+    """CasADi makes the constant nan of an opcode that is no operation on two scalars."""
+    made = {name: ca.SX.binary(code, X, Y) for code, name in OPCODE_NAMES.items()}
+    assert {name for name, expression in made.items() if not expression.is_constant()} == {OPCODE_NAMES[code] for code in OPERATIONS}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -133,8 +133,8 @@ def test_operation_equals_casadi(name):
     assert name in opcodes(translated)
     z = points(first, second)
     got, want = np.asarray(translated(z[:, :1], z[:, 1:])), casadi_values(function, z[:, :1], z[:, 1:])[:, 0, 0]
-    if name == "OP_ERFINV":  # CasADi's own is a rational approximation
-        close(got, want, 1e-9)
+    if name == "OP_ERFINV":  # CasADi's own is an approximation
+        close(got, want, 1e-4)
         want = scipy.special.erfinv(z[:, 0])
     close(got, want)
 
@@ -192,23 +192,22 @@ SMOOTH_BINARY = (lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lam
 
 def trees(unary, binary):
     leaves = st.sampled_from([*ca.vertsplit(ca.vertcat(*LEAVES)), ca.SX(0.1), ca.SX(-1 / 3)])
-    deeper = lambda inner: st.one_of(
-        st.builds(lambda f, a: f(a), st.sampled_from(unary), inner), st.builds(lambda f, a, b: f(a, b), st.sampled_from(binary), inner, inner)
-    )
-    return st.recursive(leaves, deeper, max_leaves=12)
+    one = lambda inner: st.builds(lambda f, a: f(a), st.sampled_from(unary), inner)
+    two = lambda inner: st.builds(lambda f, a, b: f(a, b), st.sampled_from(binary), inner, inner)
+    return st.recursive(leaves, lambda inner: one(inner) | two(inner), max_leaves=12)
 
 
 BATCH = [np.random.default_rng(7).uniform(-2, 2, (6, size)) for size in (2, 1, 3)]
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=25, derandomize=True, deadline=None)
 @given(trees(UNARY, BINARY))
 def test_random_expression_equals_casadi(expression):
     function = ca.Function("f", [*LEAVES], [expression])
     close(np.asarray(JaxFunction(function, ())(*BATCH)), casadi_values(function, *BATCH)[:, 0, 0])
 
 
-@settings(max_examples=15, derandomize=True, deadline=None)
+@settings(max_examples=10, derandomize=True, deadline=None)
 @given(trees(SMOOTH_UNARY, SMOOTH_BINARY))
 def test_gradient_of_random_smooth_expression_equals_casadi(expression):
     function, translated = ca.Function("f", [*LEAVES], [expression]), JaxFunction(ca.Function("f", [*LEAVES], [expression]), ())
@@ -229,10 +228,17 @@ def test_gradient_of_operation_equals_casadi(name):
     np.testing.assert_allclose(got, casadi_values(slopes, z[:, :1], z[:, 1:])[..., 0], rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("angle", [0.0, -0.0, 1e-20, 6.0, -3.0, 7.0])
-def test_gradient_of_a_wrapped_angle_is_one(angle):
+def slopes_of_a_wrapped_angle(angles):
     translated = JaxFunction(ca.Function("f", [X], [ca.remainder(X, 2 * np.pi)]), ())
-    assert float(jax.grad(translated)(jnp.array([angle]))[0]) == 1.0
+    return jax.vmap(jax.grad(translated))(jnp.array(angles)[:, None])[:, 0].tolist()
+
+
+def test_slope_of_a_wrapped_angle_is_one():
+    assert slopes_of_a_wrapped_angle([0.0, 1e-20, 6.0, -3.0, 7.0]) == [1.0] * 5
+
+
+def test_slope_of_a_wrapped_angle_is_one_at_negative_zero():
+    assert slopes_of_a_wrapped_angle([-0.0]) == [1.0]
 
 
 @pytest.mark.parametrize("constant", [1e-20, 1e-300, np.pi, 0.1 + 0.2, -1 / 3, 1e300, 2.0**-1022, 1 + 2**-52])
@@ -324,7 +330,8 @@ def test_wrong_last_axis_is_refused():
 
 def test_mx_function_is_expanded():
     a, m = ca.MX.sym("a", 2), ca.MX.sym("m", 2, 2)
-    function = ca.Function("f", [a, m], [ca.solve(m + 5 * ca.MX.eye(2), a) + ca.norm_2(a) + ca.if_else(a[0] > 0, 1, 2)])
+    function = ca.Function("f", [a, m], [m.T @ a + ca.norm_2(a) * ca.vertcat(1, ca.det(m)) + ca.if_else(a[0] > 0, 1, 2)])
+    assert function.is_a("MXFunction")
     rng = np.random.default_rng(0)
     z, matrices = rng.normal(size=(20, 2)), rng.normal(size=(20, 2, 2))
     columns = np.swapaxes(matrices, 1, 2).reshape(20, 4)
@@ -335,7 +342,7 @@ def test_embedded_call_is_refused_by_name():
     inner = ca.Function("inner", [X], [ca.sin(X)], {"never_inline": True})
     outer = ca.Function("outer", [X], [inner(X) + 1])
     assert ca.OP_CALL in [outer.instruction_id(k) for k in range(outer.n_instructions())]
-    with pytest.raises(InputError, match="`outer` uses the CasADi operation OP_CALL, which has no translation.*Write"):
+    with pytest.raises(InputError, match=r"`outer` uses the CasADi operation OP_CALL, which has no translation.*Write"):
         JaxFunction(outer, ())
 
 
@@ -345,11 +352,17 @@ def test_free_symbol_is_refused_by_name():
         JaxFunction(free, ())
 
 
-def test_rootfinder_is_refused():
+def test_rootfinder_is_refused_by_name():
     a, b = ca.MX.sym("a"), ca.MX.sym("b")
     solver = ca.rootfinder("solver", "newton", {"x": a, "p": b, "g": a**3 - b})
-    with pytest.raises(InputError, match="`root` must consist of scalar operations .*rootfinders"):
+    with pytest.raises(InputError, match="`root` uses the CasADi operation OP_CALL"):
         JaxFunction(ca.Function("root", [b], [solver(1.0, b)]), ())
+
+
+def test_what_casadi_cannot_expand_is_refused_with_its_reason():
+    a, m = ca.MX.sym("a", 2), ca.MX.sym("m", 2, 2)
+    with pytest.raises(InputError, match=r"`inverse` must consist of scalar operations .*LinsolQr.*rootfinders"):
+        JaxFunction(ca.Function("inverse", [a, m], [ca.solve(m, a)]), (2,))
 
 
 def test_several_outputs_are_refused():
@@ -371,8 +384,7 @@ def test_equal_tapes_are_equal_and_hash_alike_and_unequal_ones_do_not():
     assert f == g
     assert hash(f) == hash(g)
     assert p.tolist() != q.tolist()
-    others = [ca.SX([X, 1.0]), ca.SX([X, 1.0 + 2**-52]), ca.SX([X, -0.0]), ca.SX([X, 0.0]), ca.SX([X, Y])]
-    functions = [JaxFunction(ca.Function("f", [X, Y], [ca.vertcat(*ca.vertsplit(e))]), (2,)) for e in others]
+    functions = [JaxFunction(ca.Function("f", [X, Y], [ca.vertcat(X, e)]), (2,)) for e in (X, Y, 1.0, 1.0 + 2**-52, 0.0)]
     assert len({f, *functions}) == 1 + len(functions)
     assert f != "not a function"
 

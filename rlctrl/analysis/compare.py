@@ -42,7 +42,10 @@ class Comparison(Result):
 
 @strict
 def compare(problem, policies, x0, *, steps=400, paths=256, seed=0) -> Comparison:
-    """Roll every policy of a dictionary {name: policy} out from x0, (n,) or (batch, n), `paths` times each, on common random numbers."""
+    """Roll every policy of a dictionary `policies` = {name: policy} out on a `problem` from `x0`, (n,) or (batch, n).
+
+    `paths` paths of `steps` steps from each initial state, on common random numbers drawn from `seed`.
+    """
     named = isinstance(policies, Mapping) and len(policies) > 0
     require(named, "policies", "must be a dictionary {name: policy}", policies, 'Use {"lqr": lqr.policy}.')
     x0 = np.atleast_2d(np.asarray(x0, float))

@@ -26,13 +26,13 @@ from rlctrl.result import Result
 class Decomposition(Result):
     """Everything T10–T12, T16 and T17 name, measured.
 
-    On points z (N, n+m) of the measure over Z: `q_star`, `q_best` (Q̂^{ω*}), `q_trained`, `e_q` (N,). On the transitions of the
-    snapshots, (K, M):
-    `e_td`, `e_star` = `e_star_noise` + `e_star_policy`, `e_q_now`, `e_q_next`, `d_dot` (dᵀω̃), `remainder`, and `counted` (False for
-    slots of the replay memory not yet filled). Along the run, (K,): the fields of `terms`. `omega_star` is the best fit equivalent (by
-    permutation and signs of
-    units) and nearest to the trained weights; `fit_rms` are the root mean squares of all starts on the fitting points.
-    `reference_residual`: sup |V − max_u Q| of the reference on the successors, which e*_policy inherits.
+    `run`, `reference`: what was compared. On points `z` (N, n+m) of the `measure` over Z: `q_star`, `q_best` (Q̂^{ω*}), `q_trained`,
+    `e_q` (N,). On the transitions of the snapshots, (K, M): `e_td`, `e_star` = `e_star_noise` + `e_star_policy`, `e_q_now`, `e_q_next`,
+    `d_dot` (dᵀω̃), `remainder`, `gamma_next` (0 where the problem ended) and `counted` (False for slots of the replay memory not yet
+    filled). Along the run, (K,): `step` and the fields of `terms`. `omega_star` is the best fit, of its equivalents (permutations and
+    signs of units) the one nearest to the trained weights; `fit_rms` are the root mean squares of all starts on the fitting points.
+    `remainder_rms` is R at the distances `remainder_sizes` from ω*. `reference_residual`: sup |V − max_u Q| of the reference on the
+    successors, which e*_policy inherits.
     """
 
     run: Any
@@ -197,11 +197,11 @@ def rms(values) -> float:
 
 @strict
 def decompose(run, reference, *, points=2048, starts=3, iterations=120, measure="uniform", seed=0, progress=False) -> Decomposition:
-    """Split the error of a trained critic against a reference of the same problem.
+    """Split the error of a trained critic (`run`) against a `reference` of the same problem.
 
     ω* is fitted on `points` low-discrepancy points of Z and judged on as many others; `measure`: "uniform" over the box of states and
-    inputs, "visited" (the
-    transitions kept in the snapshots), or an array (N, n+m). `starts`: random starts of the fit, besides the trained weights.
+    inputs, "visited" (the transitions kept in the snapshots), or an array (N, n+m). `starts`: random starts of the fit, besides the
+    trained weights. `iterations`: most Levenberg–Marquardt steps per start. `seed` draws points and starts; `progress` shows a bar.
     Raises `InputError` if the reference is of another problem or an input is unbounded under "uniform".
     """
     kernel = run.problem.kernel

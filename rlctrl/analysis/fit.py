@@ -1,8 +1,7 @@
 """ω*: the weights that represent Q* best, by Levenberg–Marquardt least squares from several starts; and which ω* is meant.
 
 ω* is not unique (T12): permuting hidden units, and flipping signs where φ1 is odd or even, leaves Q̂ unchanged. `nearest_equivalent`
-picks, by
-an assignment problem, the equivalent one nearest to given weights.
+picks, by an assignment problem, the equivalent one nearest to given weights.
 """
 
 import functools

@@ -83,8 +83,7 @@ class Network:
         """Forward and backward sweep for features phi (..., N_C1).
 
         Returns Q̂ (...), and for each layer from the output its input h (..., width) and the sensitivity δ (..., units) = ∂Q̂/∂s of the
-        units it feeds:
-        the gradient by ω1 is h_1, the gradient by ω_k is h_k δ_kᵀ. Everything the scheme needs is made of these (T9).
+        units it feeds: the gradient by ω1 is h_1, the gradient by ω_k is h_k δ_kᵀ. Everything the scheme needs is made of these (T9).
         """
         output, *hidden = self.unpack(omega)
         phi1 = ACTIVATIONS[self.activation]

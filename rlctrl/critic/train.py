@@ -31,8 +31,7 @@ class ReplayTD:
 
     `rate` λ (default 4/M, which maximises c = λε(2 − λM/4) in T18; λ < 8/M is required by the theory). `exploration`: standard deviation
     added to the input, as a fraction of half its box (an absolute figure for unbounded inputs); a finite input is replaced by a random
-    value with
-    this probability. `restart`: steps after which the state is drawn anew, uniformly from the box. `snapshots`: how many times
+    value with this probability. `restart`: steps after which the state is drawn anew, uniformly from the box. `snapshots`: how many times
     along the run ω_k, ω_{k+1} and R_k are kept for the analysis. Raises `InputError` for values outside these meanings.
     """
 
@@ -79,7 +78,10 @@ class Snapshots:
 
 @dataclass(frozen=True, eq=False)
 class Training(Result):
-    """A trained critic: `Q(x, u)`, `greedy` (argmax over the input box), final `weights`, and `snapshots` of the way there."""
+    """A trained critic: `Q(x, u)`, `greedy` (argmax over the input box), final `weights` (p,), and `snapshots` of the way there.
+
+    `problem`, `critic`, `scheme`, `policy`, `steps` and `seed` are what `train` was called with; `network` is T5 without its weights.
+    """
 
     problem: Any
     critic: Critic
@@ -181,11 +183,10 @@ def _advance(loop, state, count):
 
 @strict
 def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, progress=False) -> Training:
-    """Train a critic for a policy p^θ by a scheme (default `ReplayTD()`), one update per plant step.
+    """Train a `critic` on a `problem` for a `policy` p^θ by a `scheme` (default `ReplayTD()`), one update per plant step.
 
-    The result holds the weights after `steps` updates; equal arguments give equal bits. Raises `NotConverged` as soon as the weights are
-    no longer
-    finite, and `InputError` when restarts have no finite box to draw from.
+    The result holds the weights after `steps` updates; equal arguments (`seed` too) give equal bits. `progress` shows a bar. Raises
+    `NotConverged` as soon as the weights are no longer finite, and `InputError` when restarts have no finite box to draw from.
     """
     scheme = ReplayTD() if scheme is None else scheme
     require(isinstance(critic, Critic), "critic", "must be an rc.Critic", critic, "Use rc.Critic(hidden=32).")

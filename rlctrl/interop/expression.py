@@ -7,7 +7,7 @@ import operator
 
 import casadi as ca
 
-from rlctrl.errors import InputError, nearest, require
+from rlctrl.errors import InputError, first_line, nearest, require
 
 FUNCTIONS = {
     name: getattr(ca, name)
@@ -31,6 +31,7 @@ FUNCTIONS = {
         "atan2",
     )
 } | {"abs": ca.fabs, "min": ca.fmin, "max": ca.fmax}
+LONGEST = 1000  # characters of a formula
 CONSTANTS = {"pi": math.pi}
 OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Pow: operator.pow,
@@ -44,12 +45,7 @@ def expression(text, argument, plant):
     Raises `InputError` naming `argument` for a syntax error, an unknown name or a construct that is not arithmetic.
     """
     require(isinstance(text, str), argument, "must be a formula in quotes", text, 'Write e.g. "-theta**2".')
-    try:
-        tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise InputError(
-            f"`{argument}` must be a formula; {text!r} has a syntax error: {error}. Use + - * / **, names and functions."
-        ) from None
+    tree = _parse(text, argument)
     signals = [s.name for s in (*plant.states, *plant.inputs)]
     _check(tree, argument, {*signals, *plant.params, *CONSTANTS})
 
@@ -61,6 +57,17 @@ def expression(text, argument, plant):
     return function
 
 
+def _parse(text, argument):
+    """Syntax tree of a formula, which may span lines but not nest deeper than Python can follow."""
+    require(len(text) <= LONGEST, argument, f"must be at most {LONGEST} characters", len(text), "Write the reward in Python instead.")
+    try:
+        tree = ast.parse(" ".join(text.split()), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        found = f"{text[:80]!r} has a syntax error: {first_line(error)}"
+        raise InputError(f"`{argument}` must be a formula; {found}. Use + - * / **, names and functions.") from None
+    return tree
+
+
 def _check(node, argument, names):
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return
@@ -70,7 +77,11 @@ def _check(node, argument, names):
         for child in (node.left, node.right) if isinstance(node, ast.BinOp) else (node.operand,):
             _check(child, argument, names)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        require(node.func.id in FUNCTIONS, argument, "must use known functions only", node.func.id, nearest(node.func.id, FUNCTIONS))
+        name = node.func.id
+        require(name in FUNCTIONS, argument, "must use known functions only", name, nearest(name, FUNCTIONS))
+        count = 2 if name in ("atan2", "min", "max") else 1
+        rule = f"must give {name} {count} argument{'s' if count > 1 else ''}"
+        require(len(node.args) == count, argument, rule, ast.unparse(node), "Mend the call.")
         for child in node.args:
             _check(child, argument, names)
     else:
@@ -81,7 +92,7 @@ def _check(node, argument, names):
 
 def _build(node, values):
     if isinstance(node, ast.Constant):
-        return node.value
+        return float(node.value)
     if isinstance(node, ast.Name):
         return values[node.id]
     if isinstance(node, ast.UnaryOp):

@@ -38,8 +38,10 @@ class Reference(Result):
 
     `V(x)`, `Q(x, u)`, `gradient(x)` (∇V) and `policy(x)` take arrays with last axis n (m) and any leading axes. Q is the one-step backup of
     V (T3) unless the method knows it in closed form. `error` bounds |V − V*| over the box; `error_kind` is "proven" or "estimated";
-    `error_terms` lists its parts. `residual` is the sup of |TV − V| where the method measured it. `message` says how it ended, `notes`
-    what else the user should know, `history` one row per iteration.
+    `error_terms` lists its parts. `converged` says whether the `method` reached its tolerance, `message` how it ended, `notes` what else
+    the user should know; `residual` is the sup of |TV − V| where the method measured it, `iterations` and `history` (one row each) the way
+    there, `seconds` how long it took. `kernel`, `states` and `inputs` are those of the problem; `value`, `policy`, `closed_form` (Q, if
+    known) are JAX pytrees, `rule` the quadrature.
     """
 
     method: str

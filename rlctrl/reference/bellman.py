@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlctrl.grid import Grid
 from rlctrl.kernel import Kernel
@@ -75,6 +76,19 @@ class Bellman:
         if not self.kernel.can_end:
             return values
         return jnp.where(self.kernel.ended(self.points), self.kernel.exit_value(self.points), values)
+
+    def judged(self):
+        """The nodes inside the stated box (a margin may reach beyond it)."""
+        low, high = np.asarray(self.kernel.low), np.asarray(self.kernel.high)
+        slack = 1e-12 * (high - low)
+        return self.points[np.all((self.points >= low - slack) & (self.points <= high + slack), -1)]
+
+    @jax.jit
+    def share_leaving(self, policy):
+        """Share of the transitions from the nodes under a policy that leave the box, by probability."""
+        nodes, mass = self.rule
+        landing = self.kernel.free_step(self.points[:, None, :], policy[:, None, :], nodes)
+        return jnp.mean(jnp.sum(mass * self.kernel.outside(landing), -1))
 
     @jax.jit
     def policy_table(self, policy):

@@ -1,8 +1,7 @@
 """Dynamic programming on a grid: modified policy iteration with nested grids (Puterman 2005, §6.5; Chow & Tsitsiklis 1991).
 
 Symbols: V node values (S,), T Bellman operator, T^π that of a policy, h mesh width. Each level starts from the coarser level's V, so the
-fine
-grid sees few maximisations. Stopping rule: MacQueen's bounds TV + γ/(1−γ)·[min, max](TV − V) enclose the fixed point of the finite
+fine grid sees few maximisations. Stopping rule: MacQueen's bounds TV + γ/(1−γ)·[min, max](TV − V) enclose the fixed point of the finite
 problem (T monotone, order 1); stop when half their distance is below `tolerance`·range of V, and return their middle.
 
 Error statement, the sum of: the contraction bound; the discretisation estimated from the levels h, 2h, 4h with their observed order;
@@ -21,7 +20,7 @@ from rlctrl.maximise import input_set
 from rlctrl.plant import box
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
-from rlctrl.reference.base import Reference
+from rlctrl.reference.base import Reference, evaluate_value
 from rlctrl.reference.bellman import Bellman, sweeps
 
 SAFETY = 2.0  # on estimates from an observed order
@@ -49,10 +48,9 @@ class GridDP:
 
     `shape`: nodes per state. `inputs`: candidates per continuous input, refined locally well below their spacing. `order`: 1 (monotone,
     for kinks), 3 or 5 (splines, for smooth V). `quadrature`: nodes per noise channel. `tolerance`: on the contraction bound, relative to
-    the
-    range of V. `margin`: with `exit="free"`, how far the computational box reaches beyond the stated one, relative to its width.
-    `memory`: most GiB to use (default: what the machine has free). `iterations`: most improvements per level.
-    Raises `InputError` for an unbounded box, for γ = 1 without an end, and when the estimate of memory exceeds the limit.
+    the range of V. `margin`: with `exit="free"`, how far the computational box reaches beyond the stated one, relative to its width.
+    `memory`: most GiB to use (default: what the machine has free). `iterations`: most improvements per level. Raises `InputError` for an
+    unbounded box, for γ = 1 without an end, and when the estimate of memory exceeds the limit.
     """
 
     shape: Any
@@ -74,6 +72,7 @@ class GridDP:
         require(self.quadrature >= 1, "quadrature", "must be at least 1", self.quadrature, "Use 5.")
 
     def solve(self, problem, progress=False):
+        """The reference; `rc.solve` calls this."""
         self._check(problem)
         parts = self._parts(problem)
         shapes = self._levels(problem)
@@ -144,7 +143,7 @@ class GridDP:
     def _solve_level(self, parts, grid, start, show) -> _Level:
         kernel, inputs, law = parts
         bellman = Bellman.make(kernel, grid, inputs, law.quadrature(self.quadrature))
-        values = jnp.zeros(len(bellman.points)) if start is None else start.bellman.value(start.values).at(bellman.points)
+        values = jnp.zeros(len(bellman.points)) if start is None else evaluate_value(start.bellman.value(start.values), bellman.points)
         return self._iterate(bellman, values, show)
 
     def _iterate(self, bellman, values, show) -> _Level:
@@ -211,9 +210,9 @@ class GridDP:
         level = levels[-2] if len(levels) > 1 else levels[-1]
         shape = self._levels(problem)[-2 if len(levels) > 1 else -1]
         less = self._solve_level(parts, self._grid(problem, shape, 0.5 * self.margin), level, lambda *_: None)
-        inside = level.bellman.points[~np.asarray(problem.kernel.outside(level.bellman.points))]
-        full = level.bellman.value(level.values).at(inside)
-        return float(jnp.max(jnp.abs(less.bellman.value(less.values).at(inside) - full)))
+        inside = level.bellman.judged()
+        full = evaluate_value(level.bellman.value(level.values), inside)
+        return float(jnp.max(jnp.abs(evaluate_value(less.bellman.value(less.values), inside) - full)))
 
     def _reference(self, problem, levels, terms):
         fine = levels[-1]
@@ -223,7 +222,7 @@ class GridDP:
             [float(a.nodes[-1]) if a.period is None else float(a.nodes[0] + a.period) for a in bellman.grid.axes],
             bellman.grid.shape, bellman.kernel.periodic,
         )  # fmt: skip
-        left = float(jnp.mean(bellman.kernel.outside(_landings(bellman, fine.policy))))
+        left = float(bellman.share_leaving(fine.policy))
         rows = [(np.prod(level.bellman.grid.shape), *row) for level in levels for row in level.rows]
         good = all(np.isfinite(v) for v in terms.values())
         return Reference(
@@ -246,21 +245,15 @@ class GridDP:
         )
 
 
-def _landings(bellman, policy):
-    nodes, _ = bellman.rule
-    return bellman.kernel.free_step(bellman.points[:, None, :], policy[:, None, :], nodes)
-
-
 def _discretisation(levels, order):
     """|V_h − V_2h| extrapolated with the order that the last three levels show (at most that of the scheme)."""
     if len(levels) == 1:
         return float("inf")
     changes = []
     for coarse, fine in zip(levels[-3:-1], levels[-2:], strict=False):
-        inside = np.asarray(~fine.bellman.kernel.outside(fine.bellman.points))
-        points = fine.bellman.points[inside]
-        change = coarse.bellman.value(coarse.values).at(points) - np.asarray(fine.values)[inside]
-        changes.append(float(jnp.max(jnp.abs(change))))
+        points = fine.bellman.judged()
+        values = (evaluate_value(level.bellman.value(level.values), points) for level in (coarse, fine))
+        changes.append(float(np.max(np.abs(np.subtract(*map(np.asarray, values))))))
     observed = np.log2(changes[0] / changes[1]) if len(changes) == 2 and changes[1] > 0 else LEAST_ORDER
     observed = float(np.clip(observed, LEAST_ORDER, order + 1))
     return SAFETY * changes[-1] / (2**observed - 1)

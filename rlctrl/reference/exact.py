@@ -63,8 +63,7 @@ class Exact:
     |max_u Q(x,u) − V(x)| with the inputs' maximum searched for and compared with the policy's; with `hjb=True` instead the HJB
     equation,
     |ρV − max_u{…}|, for a V of the continuous-time problem (then Q is the backup of that V, off by O(dt²) a step). Noise is integrated at
-    `quadrature`
-    nodes a channel. Raises `InputError` with the point where it fails.
+    `quadrature` nodes a channel. Raises `InputError` with the point where it fails.
     """
 
     V: Callable
@@ -76,6 +75,7 @@ class Exact:
     quadrature: int = 9
 
     def solve(self, problem, progress=False):  # noqa: ARG002 - a few evaluations need no bar
+        """The reference, if the residual allows; `rc.solve` calls this."""
         x, u = ca.SX.sym("x", problem.plant.n), ca.SX.sym("u", problem.plant.m)
         value = ClosedValue(_function("V", [x], self.V(x), 1))
         policy = ClosedPolicy(_function("policy", [x], self.policy(x), problem.plant.m))

@@ -56,13 +56,11 @@ class Riccati:
     """Exact solution of a linear-quadratic problem; with `about=(x0, u0)`, of the linearisation at that point.
 
     `time="sampled"` solves the problem as its kernel samples it. For a diffusion, `time="continuous"` solves the continuous-time problem,
-    and
-    `time="exact"` the problem sampled exactly with the input held (transition, noise, discount and running cost integrated over `dt`);
-    their V
-    differ from the sampled one by what Euler–Maruyama and r = ℓ·dt leave out. Additive and multiplicative noise, affine drift, linear and
-    cross terms are all included. The input box and the exit rule are ignored, as LQR does; `notes` says on which part of the state box
-    the gain
-    respects the inputs. The error is proven (from the Riccati residual) for an LQ problem; for a linearisation it is estimated: sup of
+    and `time="exact"` the problem sampled exactly with the input held (transition, noise, discount and running cost integrated over
+    `dt`); their V differ from the sampled one by what Euler–Maruyama and r = ℓ·dt leave out. Additive and multiplicative noise, affine
+    drift, linear and cross terms are all included. The input box and the exit rule are ignored, as LQR does; `notes` says on which part
+    of the state box the gain respects the inputs. The error is proven (from the Riccati residual) for an LQ problem; for a linearisation
+    it is estimated: sup of
     |T^K V − V|/(1−γ). Raises `InputError` if the problem is not LQ (naming the entry that varies), if the maximum does not exist, or if no
     stabilising solution exists.
     """
@@ -74,6 +72,7 @@ class Riccati:
         require(self.time in TIMES, "time", f"must be one of {TIMES}", self.time, 'Use "sampled".')
 
     def solve(self, problem, progress=False):  # noqa: ARG002 - a few matrix operations need no bar
+        """The reference; `rc.solve` calls this."""
         lq, (x0, u0) = lq_of(problem, self.about) if self.time == "sampled" else continuous_lq_of(problem, self.about)
         lq = lq.sampled(problem.dt) if self.time == "exact" else lq
         found = lq.solve()

@@ -2,13 +2,13 @@
 
 V is a sum of Chebyshev products on the box of the states. Policy iteration (Kleinman 1968; Beard, Saridis & Wen 1997): for a policy u the
 equation is linear in the coefficients and is solved by least squares at more points than coefficients; then u maximises the Hamiltonian
-at the points. That is Gauss–Newton on the HJB residual, so a step that raises the residual is halved. No boundary condition is set: the box is
-a window on R^n, and V is the smooth solution there. Without discount V = 0 at the equilibrium.
+at the points. A linear start stabilises at best near the point of rest, so the iteration is run on boxes that grow around it. No boundary
+condition is set: the box is a window on R^n, and V is the smooth solution there. Without discount V = 0 at rest.
 
-Error statement, estimated: the residual off the points times a time constant (1/ρ, or without discount the slowest one of the linearised
-closed loop); the change from degree d−2 to d, extrapolated with the rate q at which residual/σ_min fell; rounding/σ_min, where σ_min is the
-smallest singular value of the least squares. A small σ_min means that the equation does not single out V on this box, which
-happens where noise crosses its boundary and the degree is high enough for the solutions that explode outside.
+Error statement, estimated, a sum of: the residual off the points times a time constant (1/ρ; without discount the slowest one of the
+closed loop at rest); the change from degree d−2 to d, extrapolated with the rate at which residual/σ_min fell; rounding/σ_min, σ_min the
+smallest singular value of the least squares. A small σ_min says that the equation does not single out V on this box: it happens where
+noise crosses the boundary and the degree suffices for solutions that explode outside.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ import numpy as np
 from scipy import linalg, optimize
 from scipy.stats import qmc
 
-from rlctrl.errors import InputError, require, strict
+from rlctrl.errors import require, strict
 from rlctrl.maximise import InputSet, input_set, maximise
 from rlctrl.plant import box
 from rlctrl.policy import LinearPolicy, Policy, as_policy
@@ -31,11 +31,13 @@ from rlctrl.reference.base import Reference
 from rlctrl.tree import record
 
 BASES = ("tensor", "total")
+BOXES = (0.25, 0.5, 1.0)  # sizes of the boxes on which the default start is improved in turn
 JUDGES = 1500  # random points off the nodes, a third of them on the faces of the box
 MOST = 1.5e8  # numbers in the collocation matrices, 1.2 GB
 SETTLED = 1e-11  # change of V, relative to its range, at which policy iteration has arrived
-HALVINGS = 10  # of a Gauss–Newton step
+PATIENCE = 8  # policy iterations without a smaller residual before giving up
 SWEEPS = 20  # of coordinate ascent, where several bounded inputs leave their box
+REFINEMENTS = 4  # of the search for an input without closed form
 EPS = float(np.finfo(float).eps)
 
 
@@ -54,29 +56,30 @@ class ChebyshevValue:
         """V (...) at x (..., n)."""
         s = (x - self.middle) / jnp.asarray(self.half)
         table = _continued(s, self.degree)
-        index = jnp.asarray(self.index)
-        product = jnp.asarray(self.coefficients)
+        index, product = jnp.asarray(self.index), jnp.asarray(self.coefficients)
         for i in range(s.shape[-1]):
             product = product * table[..., i, :][..., index[:, i]]
         return jnp.sum(product, -1)
 
 
 def _continued(s, degree):
-    """T_0 … T_degree at s (...), (..., degree+1), with T(±1) + T'(±1)d + ½T''(±1)d² at distance d outside [−1, 1]."""
-    inside = jnp.where(jnp.abs(s) > 1, jnp.sign(s), s)
+    """T_0 … T_degree at s (...), (..., degree+1); at distance d outside [−1, 1]: (±1)^k (T_k(1) + T'_k(1)d + ½T''_k(1)d²)."""
+    inside, side = jnp.where(jnp.abs(s) > 1, jnp.sign(s), s), jnp.where(s < 0, -1.0, 1.0)[..., None]
     rows = [jnp.ones_like(s), inside]
     for _ in range(degree - 1):
         rows.append(2 * inside * rows[-1] - rows[-2])
-    side, k = jnp.where(s < 0, -1.0, 1.0)[..., None], jnp.arange(degree + 1)
-    far = (jnp.abs(s) - 1)[..., None]  # distance outward: by symmetry T_k(±(1+d)) = (±1)^k T_k(1+d)
+    k, far = jnp.arange(degree + 1), (jnp.abs(s) - 1)[..., None]
     outward = 1 + k**2 * far + k**2 * (k**2 - 1) / 6 * far**2
-    return jnp.where(far > 0, side**k * outward, jnp.stack(rows[: degree + 1], -1))
+    return jnp.where(far > 0, side**k * outward, jnp.stack(rows, -1))
 
 
 @record(arrays=("generator", "value", "inputs"), static=("pairs", "quadratic"))
 @dataclass(frozen=True, eq=False)
 class HamiltonianPolicy(Policy):
-    """argmax over u of ℓ + ∇V·b + ½ tr(σσᵀ∇²V): in closed form where that is quadratic in u, else by search over `inputs`."""
+    """argmax over u of ℓ + ∇V·b + ½ tr(σσᵀ∇²V): in closed form where that is quadratic in u, else by search over `inputs`.
+
+    `pairs`: the entries of ∇²V that matter for u.
+    """
 
     generator: Any
     value: Any
@@ -86,26 +89,25 @@ class HamiltonianPolicy(Policy):
 
     def act(self, x):
         flat = jnp.reshape(x, (-1, x.shape[-1]))
-        p = jax.vmap(jax.grad(self.value.at))(flat)
-        hessian = jax.vmap(jax.hessian(self.value.at))(flat) if self.pairs else None
-        s = jnp.stack([hessian[:, i, j] for i, j in self.pairs], -1) if self.pairs else jnp.zeros((len(flat), 0))
+        p, s = jax.vmap(jax.grad(self.value.at))(flat), jnp.zeros((len(flat), 0))
+        if self.pairs:
+            hessian = jax.vmap(jax.hessian(self.value.at))(flat)
+            s = jnp.stack([hessian[:, i, j] for i, j in self.pairs], -1)
         u, _ = _maximum(self.generator, self.pairs, self.quadratic, self.inputs, flat, p, s)
         return u.reshape(*x.shape[:-1], u.shape[-1])
 
 
 def _hamiltonian(generator, pairs, x, u, p, s):
     """ℓ + p·b + ½ tr(σσᵀS), S given by its entries s (..., len(pairs)) in the upper triangle."""
-    total = generator.reward_rate(x, u) + jnp.sum(generator.drift(x, u) * p, -1)
-    if not pairs:
-        return total
-    return total + jnp.sum(_spread(generator, pairs, x, u) * s, -1)
+    return generator.reward_rate(x, u) + jnp.sum(generator.drift(x, u) * p, -1) + jnp.sum(_spread(generator, pairs, x, u) * s, -1)
 
 
 def _spread(generator, pairs, x, u):
     """Factors of ∂²V/∂x_i∂x_j in ½ tr(σσᵀ∇²V), (..., len(pairs))."""
+    if not pairs:
+        return jnp.zeros((*x.shape[:-1], 0))
     a = generator.covariance(x, u)
-    factors = [(0.5 if i == j else 1.0) * a[..., i, j] for i, j in pairs]
-    return jnp.stack(factors, -1) if pairs else jnp.zeros((*a.shape[:-2], 0))
+    return jnp.stack([(0.5 if i == j else 1.0) * a[..., i, j] for i, j in pairs], -1)
 
 
 def _maximum(generator, pairs, quadratic, inputs, x, p, s):
@@ -113,18 +115,21 @@ def _maximum(generator, pairs, quadratic, inputs, x, p, s):
     if quadratic:
         u = jax.vmap(lambda x, p, s: _vertex(lambda u: _hamiltonian(generator, pairs, x, u, p, s), inputs))(x, p, s)
         return u, _hamiltonian(generator, pairs, x, u, p, s)
-    wide = (x[:, None, :], p[:, None, :], s[:, None, :])
-    return maximise(lambda u: _hamiltonian(generator, pairs, wide[0], u, *wide[1:]), inputs)
+
+    def q(u):
+        return _hamiltonian(generator, pairs, x[:, None, :], u, p[:, None, :], s[:, None, :])
+
+    def finer(k, best):
+        return maximise(q, replace(inputs, step=inputs.step * 0.2**k), best[0][:, None, :])
+
+    return jax.lax.fori_loop(0, REFINEMENTS, finer, maximise(q, inputs))
 
 
 def _vertex(h, inputs):
     """argmax over the box of a concave quadratic h(u): its vertex, clipped; then coordinate ascent, exact on a box."""
     zero = jnp.zeros(jnp.shape(inputs.low))
     slope, curvature = jax.grad(h)(zero), -jax.hessian(h)(zero)
-    factor = jax.scipy.linalg.cho_factor(curvature)
-    u = jnp.clip(jax.scipy.linalg.cho_solve(factor, slope), inputs.low, inputs.high)
-    if len(zero) == 1:
-        return u
+    u = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(curvature), slope)
 
     def sweep(_, u):
         for j in range(len(zero)):
@@ -132,7 +137,7 @@ def _vertex(h, inputs):
             u = u.at[j].set(jnp.clip(best, inputs.low[j], inputs.high[j]))
         return u
 
-    return jax.lax.fori_loop(0, SWEEPS, sweep, u)
+    return jax.lax.fori_loop(0, SWEEPS if len(zero) > 1 else 1, sweep, jnp.clip(u, inputs.low, inputs.high))
 
 
 _best = jax.jit(_maximum, static_argnums=(1, 2))
@@ -154,32 +159,27 @@ class _Form:
 
 
 def _form(problem, candidates) -> _Form:
-    x, u, p = problem.plant.symbols()
-    drift, sigma = problem.plant.drift_function(x, u, p), problem.plant.diffusion_function(x, u, p)
-    xs, us, _, ps, _, reward = problem.symbolic()
-    curvature = ca.Function("curvature", [xs, us, ps], [ca.hessian(-reward, us)[0]])
-    cov = ca.sparsify(sigma @ sigma.T) if sigma.numel() else ca.SX(problem.plant.n, problem.plant.n)
-    rows, columns = cov.sparsity().get_triplet()
-    pairs = tuple((i, j) for i, j in zip(rows, columns, strict=True) if i <= j)
-    affine = ca.is_linear(drift, u) and ca.is_quadratic(reward, us) and (not sigma.numel() or ca.is_linear(sigma, u))
-    finite = any(s.values for s in problem.plant.inputs)
-    quadratic = affine and not finite and _concave(problem, curvature)
-    low, high = box(problem.plant.inputs)
-    m = problem.plant.m
-    inputs = InputSet(np.zeros((1, m)), np.zeros(m), low, high) if quadratic else input_set(problem.plant.inputs, candidates)
-    return _Form(pairs, bool(pairs) and ca.depends_on(cov, u), quadratic, inputs)
+    plant = problem.plant
+    x, u, _, p, _, reward = problem.symbolic()
+    drift, sigma = plant.drift_function(x, u, p), plant.diffusion_function(x, u, p)
+    covariance = ca.sparsify(sigma @ sigma.T) if plant.law.q else ca.SX(plant.n, plant.n)
+    pairs = tuple((i, j) for i, j in zip(*covariance.sparsity().get_triplet(), strict=True) if i <= j)
+    affine = ca.is_linear(drift, u) and ca.is_quadratic(reward, u) and (not pairs or ca.is_linear(sigma, u))
+    curvature = ca.Function("curvature", [x, u, p], [ca.hessian(-reward, u)[0]])
+    quadratic = affine and not any(s.values for s in plant.inputs) and _concave(plant, curvature)
+    zero = np.zeros(plant.m)
+    inputs = InputSet(zero[None, :], zero, *box(plant.inputs)) if quadratic else input_set(plant.inputs, candidates)
+    return _Form(pairs, bool(pairs) and ca.depends_on(covariance, u), quadratic, inputs)
 
 
-def _concave(problem, curvature):
+def _concave(plant, curvature):
     """Whether −∂²r/∂u² is positive definite at random points of the box."""
-    low, high = box(problem.plant.states)
-    points = np.random.default_rng(0).uniform(low, high, (20, len(low)))
-    u = np.zeros(problem.plant.m)
-    return all(np.min(linalg.eigvalsh(np.array(curvature(x, u, problem.plant.parameter_vector)))) > 0 for x in points)
+    points = np.random.default_rng(0).uniform(*box(plant.states), (20, plant.n))
+    return all(np.min(linalg.eigvalsh(np.array(curvature(x, np.zeros(plant.m), plant.parameter_vector)))) > 0 for x in points)
 
 
 def _indices(n, degree, total):
-    """Exponents of the basis, the constant first."""
+    """Degrees in each state of the basis functions, the constant first."""
     if n == 0:
         yield ()
         return
@@ -193,25 +193,28 @@ def _tables(s, degree):
     t = np.zeros((3, *s.T.shape, degree + 1))
     t[0, ..., 0], t[0, ..., 1], t[1, ..., 1] = 1.0, s.T, 1.0
     for k in range(1, degree):
-        for order in range(3):
-            t[order, ..., k + 1] = 2 * s.T * t[order, ..., k] - t[order, ..., k - 1]
-            if order:
-                t[order, ..., k + 1] += 2 * order * t[order - 1, ..., k]
+        t[..., k + 1] = 2 * s.T * t[..., k] - t[..., k - 1]
+        t[1:, ..., k + 1] += 2 * np.array([1, 2])[:, None, None] * t[:-1, ..., k]
     return t
 
 
-def _points(value, basis, ratio):
+def _products(tables, index, *axes):
+    """The basis functions at the points of the tables, differentiated along `axes`, (P, K)."""
+    return np.prod([tables[axes.count(i), i][:, index[:, i]] for i in range(index.shape[1])], axis=0)
+
+
+def _nodes(index, basis, ratio):
     """Collocation points in [−1, 1]^n: a Chebyshev tensor grid, or a Halton sequence with Chebyshev density."""
-    n = value.index.shape[1]
-    if basis == "tensor":
-        side = int(np.ceil(ratio ** (1 / n) * (value.degree + 1)))
-        axis = np.cos(np.pi * (np.arange(side) + 0.5) / side)
-        return np.stack(np.meshgrid(*[axis] * n, indexing="ij"), -1).reshape(-1, n)
-    return np.cos(np.pi * qmc.Halton(n, scramble=True, seed=0).random(int(np.ceil(ratio * len(value.index)))))
+    n = index.shape[1]
+    if basis == "total" and n > 1:
+        return np.cos(np.pi * qmc.Halton(n, seed=0).random(int(np.ceil(ratio * len(index)))))
+    side = int(np.ceil(ratio ** (1 / n) * (index.max() + 1)))
+    axis = np.cos(np.pi * (np.arange(side) + 0.5) / side)
+    return np.stack(np.meshgrid(*[axis] * n, indexing="ij"), -1).reshape(-1, n)
 
 
 def _judges(n):
-    """Random points of [−1, 1]^n off the nodes; the last third lies on its faces. Returns them and the outward normals of the latter."""
+    """Random points of [−1, 1]^n off the nodes; the last third lies on its faces, whose outward normals come second."""
     rng = np.random.default_rng(1)
     s, faces = rng.uniform(-1, 1, (JUDGES, n)), JUDGES // 3
     axis, side = rng.integers(n, size=faces), rng.choice([-1.0, 1.0], faces)
@@ -221,11 +224,12 @@ def _judges(n):
 
 @dataclass(frozen=True)
 class _Collocation:
-    """Basis matrices at the nodes (first `count` rows) and at the judging points: values, ∂_i, ∂_i∂_j for the pairs of the form."""
+    """Points (the first `count` are nodes) and there: the basis, its ∂/∂s_i, and its ∂²/∂s_i∂s_j for the pairs of the form."""
 
     generator: Any
     form: _Form
-    x: np.ndarray
+    value: ChebyshevValue
+    s: np.ndarray
     count: int
     normals: np.ndarray
     phi: np.ndarray
@@ -234,50 +238,51 @@ class _Collocation:
 
     @classmethod
     def make(cls, generator, form, value, basis, ratio):
-        nodes, (off, normals) = _points(value, basis, ratio), _judges(len(value.half))
+        nodes, (off, normals) = _nodes(value.index, basis, ratio), _judges(len(value.half))
         s, n = np.concatenate([nodes, off]), len(value.half)
         needed = float(len(s)) * len(value.index) * (1 + n + len(form.pairs))
         require(needed <= MOST, "degree", f"needs {needed:.1e} numbers, at most {MOST:.1e} are allowed", value.degree, 'Use basis="total".')
         tables = _tables(s, value.degree)
 
-        def product(*axes):
-            orders = [axes.count(i) for i in range(n)]
-            parts = [tables[order, i][:, value.index[:, i]] / value.half[i] ** order for i, order in enumerate(orders)]
-            return np.prod(parts, axis=0)
-
-        slopes = np.stack([product(i) for i in range(n)])
-        curvatures = np.stack([product(*pair) for pair in form.pairs]) if form.pairs else np.zeros((0, *slopes.shape[1:]))
-        return cls(generator, form, value.middle + value.half * s, len(nodes), normals, product(), slopes, curvatures)
+        slopes = np.stack([_products(tables, value.index, i) for i in range(n)])
+        curvatures = np.reshape([_products(tables, value.index, *pair) for pair in form.pairs], (-1, *slopes.shape[1:]))
+        return cls(generator, form, value, s, len(nodes), normals, _products(tables, value.index), slopes, curvatures)
 
     @property
-    def rho(self):
-        return float(self.generator.rho)
+    def x(self):
+        """The points in the coordinates of the states."""
+        return self.value.middle + self.value.half * self.s
+
+    @property
+    def scale(self):
+        """half_i·half_j for the pairs of the form."""
+        return np.array([self.value.half[i] * self.value.half[j] for i, j in self.form.pairs])
 
     def improve(self, c):
         """The maximising inputs and the HJB residual ρV − max_u H at all points."""
-        p, s = np.einsum("ipk,k->pi", self.slopes, c), np.einsum("ipk,k->pi", self.curvatures, c)
+        p, s = (self.slopes @ c).T / self.value.half, (self.curvatures @ c).T / self.scale
         u, h = _best(self.generator, self.form.pairs, self.form.quadratic, self.form.inputs, self.x, p, s)
-        return np.asarray(u), self.rho * (self.phi @ c) - np.asarray(h)
+        return np.asarray(u), self.generator.rho * (self.phi @ c) - np.asarray(h)
 
     def evaluate(self, u, columns):
-        """Coefficients of the value of a policy by least squares, and σ_min, σ_max of the (column-normalised) equations."""
+        """Coefficients of the value of a policy by least squares, and the triangular factor of its column-normalised equations."""
         reward, drift, spread = (np.asarray(a)[: self.count] for a in _rates(self.generator, self.form.pairs, self.x, u))
-        nodes, chosen = slice(self.count), np.flatnonzero(columns)
-        rows = self.rho * self.phi[nodes, chosen]
+        drift, spread = drift / self.value.half, spread / self.scale
+        rows = self.generator.rho * self.phi[: self.count, columns]
         for i, slope in enumerate(self.slopes):
-            rows -= drift[:, i, None] * slope[nodes, chosen]
+            rows -= drift[:, i, None] * slope[: self.count, columns]
         for i, curvature in enumerate(self.curvatures):
-            rows -= spread[:, i, None] * curvature[nodes, chosen]
+            rows -= spread[:, i, None] * curvature[: self.count, columns]
         size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
-        found, _, _, singular = np.linalg.lstsq(rows / size, reward, rcond=EPS)
-        c = np.zeros(len(columns))
-        c[chosen] = found / size
-        return c, singular[-1] / singular[0]
+        (R,) = linalg.qr(np.column_stack([rows / size, reward]), mode="r", overwrite_a=True, check_finite=False)
+        c, k = np.zeros(len(columns)), len(size)
+        c[columns] = linalg.solve_triangular(R[:k, :k], R[:k, k]) / size
+        return c, R[:k, :k]
 
 
 @dataclass(frozen=True)
-class _Rung:
-    """Policy iteration at one degree: coefficients, inputs and residual at all points, conditioning, whether it settled."""
+class _Run:
+    """Policy iteration at one degree: coefficients, inputs and residual at all points, conditioning, whether it settled, history."""
 
     c: np.ndarray
     u: np.ndarray
@@ -287,66 +292,70 @@ class _Rung:
     rows: tuple
 
 
-def _climb(coll, columns, c, u, residual, limit, show) -> _Rung:
-    """Gauss–Newton steps (policy iteration) from coefficients c, whose maximising inputs are u, until V no longer changes."""
-    rows, merit = [], float(np.sum(residual[: coll.count] ** 2))
+def _iterate(coll, columns, u, limit, show) -> _Run:
+    """Policy iteration from the inputs u until V no longer changes; the iterate with the smallest residual at the nodes."""
+    c, rows, merits, best = None, [], [], None
     for k in range(limit):
-        full, sigma = coll.evaluate(u, columns)
-        for t in 0.5 ** np.arange(HALVINGS + 1):
-            trial = c + t * (full - c)
-            u_new, new = coll.improve(trial)
-            merit_new = float(np.sum(new[: coll.count] ** 2))
-            if merit_new < merit:
-                break
-        change, scale = float(np.max(np.abs(coll.phi @ (full - c)))), float(np.ptp(coll.phi @ full))
-        rows.append((k, float(np.max(np.abs(residual[coll.count :]))), change, t))
-        show(f"change {change:.1e}")
-        stalled = not merit_new < merit
-        if not stalled:
-            c, u, residual, merit = trial, u_new, new, merit_new
-        if stalled or change <= SETTLED * scale:
+        previous, (c, R) = c, coll.evaluate(u, columns)
+        u, residual = coll.improve(c)
+        merits.append(float(np.linalg.norm(residual[: coll.count])))
+        if not np.isfinite(merits[-1]):
             break
-    return _Rung(c, u, residual, sigma, bool(change <= 1e-6 * scale), tuple(rows))
+        if merits[-1] == min(merits):
+            best = (c, u, residual, R)
+        change, scale = np.inf if previous is None else float(np.max(np.abs(coll.phi @ (c - previous)))), float(np.ptp(coll.phi @ c))
+        rows.append((k, float(np.max(np.abs(residual[coll.count :]))), change))
+        show(f"residual {rows[-1][1]:.1e}")
+        if change <= SETTLED * scale or np.argmin(merits) < k - PATIENCE:
+            break
+    if best is None:
+        return _Run(np.zeros(len(columns)), np.zeros_like(u), np.full(len(u), np.inf), 1.0, False, ())
+    singular = linalg.svdvals(best[3])
+    return _Run(*best[:3], singular[-1] / singular[0], bool(np.isfinite(merits[-1]) and change <= 1e-6 * scale), tuple(rows))
 
 
-def _equilibrium(problem, generator):
-    """(x, u) in the boxes with b = 0 where ℓ is greatest, searched from the point nearest to 0; None if none is found."""
+def _local(problem):
+    """CasADi function z = (x, u) → ℓ, ∇ℓ, ∇²ℓ, b, ∂b/∂z."""
+    x, u, _, p, _, reward = problem.symbolic()
+    z, rate, drift = ca.vertcat(x, u), reward / problem.generator.dt, problem.plant.drift_function(x, u, p)
+    parts = [rate, ca.gradient(rate, z), ca.hessian(rate, z)[0], drift, ca.jacobian(drift, z)]
+    function = ca.Function("local", [z, p], [ca.densify(part) for part in parts])
+    return lambda z: [np.array(part) for part in function(z, problem.plant.parameter_vector)]
+
+
+def _rest(problem, local):
+    """z = (x, u) in the boxes with b = 0 where ℓ is greatest, searched from the point nearest to 0; None if none is found."""
     low, high = box((*problem.plant.states, *problem.plant.inputs))
-    n = problem.plant.n
-    start = np.clip(np.zeros(len(low)), low, high)
-    loss = jax.jit(jax.value_and_grad(lambda z: -generator.reward_rate(z[:n], z[n:])))
-    drift = jax.jit(lambda z: generator.drift(z[:n], z[n:]))
-    rule = {"type": "eq", "fun": lambda z: np.asarray(drift(z)), "jac": lambda z: np.asarray(jax.jacfwd(drift)(z))}
-    fun = lambda z: tuple(np.asarray(a) for a in loss(z))
-    found = optimize.minimize(fun, start, jac=True, bounds=list(zip(low, high, strict=True)), constraints=[rule], options={"ftol": 1e-15})
-    good = np.all(np.isfinite(found.x)) and np.max(np.abs(drift(found.x))) < 1e-8
-    return (found.x[:n], found.x[n:]) if good else None
+    rule = {"type": "eq", "fun": lambda z: local(z)[3][:, 0], "jac": lambda z: local(z)[4]}
+    loss = lambda z: (-float(local(z)[0][0, 0]), -local(z)[1][:, 0])
+    start, bounds = np.clip(np.zeros(len(low)), low, high), optimize.Bounds(low, high)
+    z = optimize.minimize(loss, start, jac=True, bounds=bounds, constraints=[rule], method="SLSQP", options={"ftol": 1e-15}).x
+    return z if np.all(np.isfinite(z)) and np.max(np.abs(local(z)[3])) < 1e-8 else None
 
 
-def _lqr(problem, generator, rest):
-    """Linear feedback of the linearisation at rest: LQR with A − ρ/2·I and weights −½∇²ℓ made positive definite."""
+def _lqr(problem, local, z):
+    """Linear feedback of the linearisation at z: LQR with A − ρ/2·I and weights −½∇²ℓ made positive definite."""
     n, m = problem.plant.n, problem.plant.m
-    low, high = box(problem.plant.inputs)
-    x0, u0 = rest if rest else (0.5 * (np.asarray(generator.low) + np.asarray(generator.high)), np.clip(np.zeros(m), low, high))
-    hessian = jax.jit(jax.hessian(lambda z: -0.5 * generator.reward_rate(z[:n], z[n:])))
-    values, vectors = np.linalg.eigh(np.asarray(hessian(np.concatenate([x0, u0]))))
+    values, vectors = np.linalg.eigh(-0.5 * local(z)[2])
     W = (vectors * np.maximum(values, 1e-3 * max(values[-1], 1e-3))) @ vectors.T
-    A, B = problem.plant.jacobian(x0, u0)
+    A, B = np.split(local(z)[4], [n], axis=1)
     try:
-        P = linalg.solve_continuous_are(A - 0.5 * generator.rho * np.eye(n), B, W[:n, :n], W[n:, n:], s=W[:n, n:])
+        P = linalg.solve_continuous_are(A - 0.5 * problem.generator.rho * np.eye(n), B, W[:n, :n], W[n:, n:], s=W[:n, n:])
         K = np.linalg.solve(W[n:, n:], B.T @ P + W[n:, :n])
     except np.linalg.LinAlgError:
         K = np.zeros((m, n))
-    return LinearPolicy(K, x0, u0, np.zeros(n)).clipped(low, high)
+    return LinearPolicy(K, z[:n], z[n:], np.zeros(n)).clipped(*box(problem.plant.inputs))
 
 
-def _slowest(generator, policy, rest):
-    """Time constant of the closed loop linearised at rest; infinite if it is not stable."""
-    x0 = rest[0]
-    steps = 1e-5 * (np.asarray(generator.high) - np.asarray(generator.low))
-    rate = lambda x: np.asarray(generator.drift(x, policy(x)))
-    A = np.stack([(rate(x0 + h) - rate(x0 - h)) / (2 * np.sum(h)) for h in np.diag(steps)], -1)
-    growth = float(np.max(np.real(np.linalg.eigvals(A))))
+def _time_constant(problem, local, policy, z):
+    """1/ρ; without discount the slowest time constant of the closed loop at rest, infinite if that is not stable."""
+    if problem.generator.rho > 0:
+        return 1 / problem.generator.rho
+    n, steps = problem.plant.n, 1e-5 * np.subtract(*box(problem.plant.states)[::-1])
+    moves = np.diag(steps)
+    K = (policy(z[:n] + moves) - policy(z[:n] - moves)) / (2 * steps[:, None])
+    A, B = np.split(local(z)[4], [n], axis=1)
+    growth = float(np.max(np.real(np.linalg.eigvals(A + B @ K.T))))
     return -1 / growth if growth < 0 else float("inf")
 
 
@@ -356,9 +365,9 @@ class Spectral:
     """Chebyshev collocation by policy iteration: V smooth, plant a diffusion, 1 to 6 states.
 
     `degree` of the Chebyshev sum, per state (`basis="tensor"`) or in total (`basis="total"`). `start`: a policy to begin with, which should
-    stabilise the plant on the whole box (default: LQR of the linearisation at rest). `points`: collocation points per coefficient.
-    `iterations`: most Gauss–Newton steps per degree. `inputs`: candidates per input where no closed form exists. `tolerance`: largest HJB
-    residual off the points, relative to the largest |ℓ|, that counts as solved.
+    stabilise the plant on the whole box (default: LQR of the linearisation at rest, on growing boxes). `points`: collocation points per
+    coefficient. `iterations`: most policy iterations per box. `inputs`: candidates per input where no closed form exists. `tolerance`:
+    largest HJB residual off the points, relative to the largest |ℓ|, that counts as solved.
     V is that of continuous time; Q is the one-step backup of the sampled problem, whose own V differs by O(dt).
     Raises `InputError` for a plant without drift, an unbounded or periodic state, a target, or γ = 1 without a free point of rest.
     """
@@ -377,58 +386,48 @@ class Spectral:
         require(self.basis in BASES, "basis", f"must be one of {BASES}", self.basis, 'Use "total" from four states on.')
         require(self.points > 1, "points", "must exceed 1 per coefficient", self.points, "Use 2.5.")
         require(self.iterations >= 1, "iterations", "must be at least 1", self.iterations, "Use 50.")
+        require(self.tolerance > 0, "tolerance", "must be positive", self.tolerance, "Use 1e-3.")
 
     def solve(self, problem, progress=False):
-        generator = problem.generator
+        generator, low, high = problem.generator, *box(problem.plant.states)
         _check(problem)
-        rest = _equilibrium(problem, generator)
-        if generator.rho == 0:
-            _check_rest(generator, rest)
-        form, value = _form(problem, self.inputs), self._blank(generator)
-        coll = _Collocation.make(generator, form, value, self.basis, self.points)
-        start = as_policy(self.start, problem) if self.start is not None else _lqr(problem, generator, rest)
+        local = _local(problem)
+        rest = _rest(problem, local)
+        _check_rest(problem, rest, local)
+        index = np.array(list(_indices(len(low), int(self.degree), self.basis == "total")))
+        value = ChebyshevValue(np.zeros(len(index)), index, 0.5 * (low + high), 0.5 * (high - low), int(self.degree))
+        coll = _Collocation.make(generator, _form(problem, self.inputs), value, self.basis, self.points)
         with Progress("Spectral", progress) as bar:
-            ladder = self._ladder(coll, value, start, bar)
-        c = ladder[-1][1].c.copy()
+            fine, coarse = self._runs(problem, coll, rest, local, bar)
         if generator.rho == 0:
-            c[0] -= float(replace(value, coefficients=c).at(jnp.asarray(rest[0])))
-        value = replace(value, coefficients=c)
-        policy = HamiltonianPolicy(generator, value, form.inputs, form.pairs if form.noise_in_input else (), form.quadratic)
-        return self._reference(problem, coll, ladder, value, policy, rest)
+            s = (rest[: len(low)] - value.middle) / value.half
+            fine.c[0] -= float(_products(_tables(s[None], value.degree), index)[0] @ fine.c)
+        return self._reference(problem, coll, (coarse, fine), replace(value, coefficients=fine.c), local, rest)
 
-    def _blank(self, generator):
-        low, high = np.asarray(generator.low), np.asarray(generator.high)
-        index = np.array(list(_indices(len(low), self.degree, self.basis == "total")))
-        return ChebyshevValue(np.zeros(len(index)), index, 0.5 * (low + high), 0.5 * (high - low), int(self.degree))
+    def _runs(self, problem, coll, rest, local, bar):
+        """Policy iteration at the full degree on growing boxes, then from there at degree − 2."""
+        z = rest if rest is not None else np.concatenate([coll.value.middle, np.clip(np.zeros(problem.plant.m), *box(problem.plant.inputs))])
+        sizes = BOXES if self.start is None else (1.0,)
+        policy: Any = _lqr(problem, local, z) if self.start is None else as_policy(self.start, problem)
+        index = coll.value.index
+        degrees = index.sum(1) if self.basis == "total" else index.max(1)
+        columns = (degrees > 0) | (problem.generator.rho > 0)
+        for k, size in enumerate(sizes):
+            middle = (1 - size) * z[: problem.plant.n] + size * coll.value.middle
+            part = replace(coll, value=replace(coll.value, middle=middle, half=size * coll.value.half))
+            run = _iterate(part, columns, policy(part.x), self.iterations, lambda text: bar.to((k + 0.5) / 4, text))  # noqa: B023
+            policy = _policy(part, replace(part.value, coefficients=run.c))
+        coarse = _iterate(coll, columns & (degrees <= self.degree - 2), run.u, self.iterations, lambda text: bar.to(0.9, text))
+        return run, coarse
 
-    def _ladder(self, coll, value, start, bar):
-        """Solve at degree d−4, d−2, d, each from the one before."""
-        size = value.index.sum(1) if self.basis == "total" else value.index.max(1)
-        degrees = [d for d in (self.degree - 4, self.degree - 2, self.degree) if d >= 2]
-        c = np.zeros(len(size))
-        u, residual = coll.improve(c)
-        ladder = [(0, _Rung(c, u, residual, 1.0, True, ()))]
-        for k, d in enumerate(degrees):
-            columns = (size <= d) & ((size > 0) | (coll.rho > 0))
-            if k == 0:
-                c, _ = coll.evaluate(np.asarray(start(coll.x)), columns)
-                u, residual = coll.improve(c)
-            rung = _climb(coll, columns, c, u, residual, self.iterations, lambda text: bar.to(k / len(degrees), f"degree {d}, {text}"))
-            c, u, residual = rung.c, rung.u, rung.residual
-            ladder.append((d, rung))
-        return ladder
-
-
-    def _reference(self, problem, coll, ladder, value, policy, rest):
-        generator, fine = coll.generator, ladder[-1][1]
-        reward = float(np.max(np.abs(_rates(generator, (), coll.x, fine.u)[0])))
-        time = 1 / coll.rho if coll.rho > 0 else _slowest(generator, policy, rest)
-        terms = _error_terms(coll, ladder, time)
+    def _reference(self, problem, coll, runs, value, local, rest):
+        fine, policy = runs[1], _policy(coll, value)
+        reward = float(np.max(np.abs(_rates(coll.generator, coll.form.pairs, coll.x, fine.u)[0])))
         residual = float(np.max(np.abs(fine.residual[coll.count :])))
-        outward = _outward(coll, fine)
-        faults = self._faults(problem, fine, residual / reward, terms, float(np.ptp(coll.phi @ fine.c)), outward)
-        rows = [(d, *row) for d, rung in ladder for row in rung.rows]
-        names = ("degree", "iteration", "residual", "change", "step")
+        terms = _error_terms(coll, *runs, _time_constant(problem, local, policy, rest))
+        outward = _outward(coll, fine.u)
+        faults = list(self._faults(problem, fine, residual / reward, terms, float(np.ptp(coll.phi @ fine.c)), outward))
+        names = ("iteration", "residual", "change")
         return Reference(
             method="Spectral",
             kernel=problem.kernel,
@@ -443,26 +442,31 @@ class Spectral:
             converged=not faults,
             residual=residual,
             message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / reward:.1e} of the largest |ℓ|.",
-            iterations=len(rows),
+            iterations=len(fine.rows),
             notes=tuple(_notes(outward)),
-            history={name: np.array([row[k] for row in rows]) for k, name in enumerate(names)},
+            history={name: np.array([row[k] for row in fine.rows]) for k, name in enumerate(names)},
         )
 
     def _faults(self, problem, fine, relative, terms, scale, outward):
         """Sentences saying why the result is not to be trusted."""
-        if not np.isfinite(relative) or relative > self.tolerance:
-            yield_ = f"The HJB residual is {relative:.1e} of the largest |ℓ|, above {self.tolerance:.0e}: V is not smooth enough here for degree"
-            return [f"{yield_} {self.degree}, or the start does not stabilise the box; raise `degree`, shrink the box or give `start`."]
-        faults = []
+        if not relative <= self.tolerance:
+            yield (
+                f"The HJB residual is {relative:.1e} of the largest |ℓ|, above {self.tolerance:.0e}: raise `degree`, shrink the box or give "
+                "a `start` that stabilises it; a V with kinks needs rc.GridDP."
+            )
         if not fine.settled:
-            faults.append(f"Policy iteration did not settle in {len(fine.rows)} steps; raise `iterations` or give a stabilising `start`.")
+            yield f"Policy iteration did not settle in {len(fine.rows)} steps: raise `iterations` or give a `start` that stabilises the box."
         if not terms["rounding"] <= self.tolerance * scale:
-            faults.append("The equation does not single out V on this box (noise crosses its boundary): lower `degree` or enlarge the box.")
+            yield "The equation does not single out V on this box (noise crosses its boundary): lower `degree` or enlarge the box."
         if not np.isfinite(terms["residual"]):
-            faults.append("The closed loop found is not stable at rest, so this is not the optimal solution: give a stabilising `start`.")
+            yield "The closed loop found is not stable at rest, so this is not the optimal solution: give a `start` that stabilises the box."
         if problem.exit != "free" and outward > 0:
-            faults.append(f'The box is left through {100 * outward:.0f} % of its faces, where exit="{problem.exit}" acts: use exit="free".')
-        return faults
+            yield f'The closed loop leaves {100 * outward:.0f} % of the faces, where exit="{problem.exit}" would act: use exit="free".'
+
+
+def _policy(coll, value):
+    form = coll.form
+    return HamiltonianPolicy(coll.generator, value, form.inputs, form.pairs if form.noise_in_input else (), form.quadratic)
 
 
 def _check(problem):
@@ -472,31 +476,35 @@ def _check(problem):
     require(problem.target is None, "target", "is not known to Spectral", problem.target, "Use rc.GridDP.")
 
 
-def _check_rest(generator, rest):
-    way_out = "Use gamma < 1."
-    require(rest is not None, "gamma", "must be below 1 without a point of rest in the box", 1.0, way_out)
-    cost = abs(float(generator.reward_rate(*rest)))
-    noise = float(np.max(np.abs(generator.diffusion(*rest)), initial=0.0))
-    require(cost < 1e-8 and noise < 1e-8, "gamma", "must be below 1 where rest costs something or is shaken", (cost, noise), way_out)
+def _check_rest(problem, rest, local):
+    """Without discount the value is finite only if rest is free of cost and noise."""
+    if problem.generator.rho > 0:
+        return
+    way_out, n = "Use gamma < 1.", problem.plant.n
+    require(rest is not None, "gamma", "must be below 1 without a point of rest in the box", problem.gamma, way_out)
+    sigma = np.array(problem.plant.diffusion_function(rest[:n], rest[n:], problem.plant.parameter_vector))
+    cost, noise = abs(float(local(rest)[0][0, 0])), np.max(np.abs(sigma), initial=0.0)
+    require(cost < 1e-8, "gamma", f"must be below 1 where rest costs {cost:.1e} per second", problem.gamma, way_out)
+    require(noise < 1e-8, "gamma", "must be below 1 where noise acts at rest", problem.gamma, way_out)
 
 
-def _error_terms(coll, ladder, time):
+def _error_terms(coll, coarse, fine, time):
     """The three parts of the error statement of the module's docstring."""
-    off, (_, coarse), (_, fine) = slice(coll.count, None), *ladder[-2:]
-    sup = [float(np.max(np.abs(rung.residual[off]))) for rung in (coarse, fine)]
-    fall = sup[1] / fine.sigma / (sup[0] / coarse.sigma)
-    values = [coll.phi[:, 1:] @ rung.c[1:] for rung in (coarse, fine)]
-    change = float(np.max(np.abs(values[1] - values[0])))
+    sup = [float(np.max(np.abs(run.residual[coll.count :]))) / run.sigma for run in (coarse, fine)]
+    change = float(np.max(np.abs(coll.phi[:, 1:] @ (fine.c - coarse.c)[1:])))
+    fall = min(sup[1] / sup[0], 0.9) if sup[0] > 0 else 0.9
     rounding = EPS * float(np.linalg.norm(coll.phi @ fine.c)) / fine.sigma
-    return {"residual": time * sup[1], "degree": change * min(fall / max(1 - fall, 0.1), 10.0), "rounding": rounding}
+    return {"residual": time * sup[1] * fine.sigma, "degree": change * fall / (1 - fall), "rounding": rounding}
 
 
-def _outward(coll, fine):
+def _outward(coll, u):
     """Share of the judging points on the faces through which the closed loop, or its noise, leaves the box."""
-    faces = slice(len(coll.x) - len(coll.normals), None)
-    drift = np.asarray(coll.generator.drift(coll.x[faces], fine.u[faces]))
-    noise = np.einsum("pi,pij->pj", coll.normals, np.asarray(coll.generator.diffusion(coll.x[faces], fine.u[faces])))
-    return float(np.mean((np.sum(drift * coll.normals, -1) > 0) | np.any(np.abs(noise) > 0, -1)))
+    faces = slice(-len(coll.normals), None)
+    _, drift, spread = (np.asarray(a)[faces] for a in _rates(coll.generator, coll.form.pairs, coll.x, u))
+    noise = sum(
+        (spread[:, k] * np.abs(coll.normals[:, i]) for k, (i, j) in enumerate(coll.form.pairs) if i == j), np.zeros(len(drift))
+    )
+    return float(np.mean((np.sum(drift * coll.normals, -1) > 0) | (noise > 0)))
 
 
 def _notes(outward):

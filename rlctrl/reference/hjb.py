@@ -1,0 +1,430 @@
+"""The HJB equation ρV = max_u {ℓ + ∇V·b + ½ tr(σσᵀ∇²V)} (T4) on a grid: Markov-chain approximation and policy iteration.
+
+Symbols: S nodes, H_u(V) = ℓ + Σ_j c_j(·,u) O_j V − ρV with the differences of `markov_chain`, h the mesh width. Policy iteration (Howard 1960):
+u ← argmax H_u(V) at every node, then H_u(V) = 0 as a sparse linear system. scheme="upwind" is monotone (Kushner & Dupuis 2001): converges to
+the viscosity solution, order 1. scheme="filtered" (Froese & Oberman 2013) uses the second-order differences at the nodes where they differ
+from the monotone ones by less than a bound of order √h, and blends towards the monotone ones where they differ by more.
+
+V is that of the continuous-time problem; it differs from the V of the sampled problem (inputs held over dt) by O(dt).
+
+Stopping rule: −M⁻¹|max_u H_u(V)|, the change the next policy could make (M the last linear operator; for the monotone scheme a bound), below
+`tolerance`·range of V. Error statement, estimated: that; the levels h, 2h, 4h extrapolated with their observed order; correlation
+that the cross stencil had to drop; for `exit="free"` the truncation (box margin halved on the 2h level).
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import optimize, sparse
+from scipy.sparse import linalg
+
+from rlctrl.errors import require, strict
+from rlctrl.grid import Grid, box_grid, make_axis
+from rlctrl.maximise import input_set
+from rlctrl.plant import box
+from rlctrl.policy import LookaheadPolicy
+from rlctrl.progress import Progress
+from rlctrl.reference.base import Reference, evaluate_value
+from rlctrl.reference.bellman import GridValue
+from rlctrl.reference.markov_chain import Hamiltonian, best_input, differences, in_chunks, parts
+
+SCHEMES = ("upwind", "filtered")
+FILTER = 1.0  # bound of the filter, relative to the mean size of the terms of the equation, times √(1/nodes a side)
+SAFETY, LEAST_ORDER = 2.0, 0.5  # on estimates from an observed order; what is assumed where the levels show none
+CHUNK = 400_000  # pairs (node, candidate) per call of the maximisation
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """The discrete equation on one grid; `fixed` marks nodes whose value is given (`given`)."""
+
+    hamiltonian: Hamiltonian
+    grid: Any
+    points: Any
+    differences: Any
+    end: Any
+    fixed: Any
+    given: Any
+
+    @classmethod
+    def make(cls, problem, hamiltonian, grid, rest):
+        points, kernel = grid.points(), problem.kernel
+        end, fixed = np.asarray(kernel.exit_value(points)), np.zeros(len(points), bool)
+        if kernel.target_function is not None:
+            fixed = np.asarray(kernel.target_function(points, kernel.p) <= 0)
+        given = np.where(fixed, end, 0.0)
+        if rest is not None:
+            fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
+        return cls(hamiltonian, grid, points, differences(grid, problem.exit, hamiltonian.noisy), end, fixed, given)
+
+    @property
+    def rho(self):
+        return float(self.hamiltonian.generator.rho)
+
+    def improve(self, blend, values, policy):
+        """argmax_u H_u(V) and max_u H_u(V), 0 where V is given."""
+        width = 16 + len(self.hamiltonian.inputs.candidates) * (not self.hamiltonian.affine)
+        size = int(np.clip(CHUNK // width, 64, 8192))
+        g = blend.apply(values, self.end)
+        policy, best = in_chunks(lambda *a: best_input(self.hamiltonian, *a), size, self.points, policy, g)
+        return policy, np.where(self.fixed, 0.0, best - self.rho * values)
+
+    def parts(self, policy):
+        return in_chunks(lambda *a: parts(self.hamiltonian, *a), 8192, self.points, policy)
+
+    def linear(self, blend, policy, values, shift):
+        """Matrix and right side of H_u(V) = shift·(V − values) for a fixed policy."""
+        c, rate, _ = self.parts(policy)
+        free = ~self.fixed
+        matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(c * free[:, None])
+        right = rate + np.sum(c * blend.out, 1) * self.end + shift * values
+        return matrix, np.where(free, right, self.given)
+
+
+def _factor(matrix, dimensions):
+    """A function b → matrix⁻¹b: sparse LU, in three dimensions GMRES with an incomplete LU and LU where that fails."""
+    scale = 1 / np.maximum(abs(matrix).max(1).toarray().ravel(), 1e-300)
+    scaled = sparse.csc_matrix(sparse.diags(scale) @ matrix)
+    options = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.01, "options": {"SymmetricMode": True}}
+    if dimensions < 3:
+        lu = linalg.splu(scaled, **options)
+        return lambda b: lu.solve(scale * b)
+    inner = linalg.LinearOperator(scaled.shape, linalg.spilu(scaled, drop_tol=1e-3, fill_factor=10, **options).solve)
+
+    def solve(b):
+        found, failed = linalg.gmres(scaled, scale * b, rtol=1e-11, restart=40, maxiter=10, M=inner)
+        return linalg.splu(scaled, **options).solve(scale * b) if failed else found
+
+    return solve
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where a policy iteration stands; `solve` inverts its last linear operator."""
+
+    values: Any
+    policy: Any
+    slack: Any
+    solve: Any
+    bound: float
+    rows: tuple
+    converged: bool
+
+
+def _howard(scheme, blend, values, policy, tolerance, most, shift=0.0, show=lambda *_: None) -> _State:
+    """Policy iteration. A `shift` (1/s) > 0 adds the implicit time step 1/shift to the first policies and falls by 10 each time."""
+    solve, rows, bound = None, [], np.inf
+    for k in range(most + 1):
+        policy, slack = scheme.improve(blend, values, policy)
+        goal, residual = tolerance * max(float(np.ptp(values)), 1e-12), float(np.max(np.abs(slack)))
+        if solve is not None and not shift:
+            bound = float(np.max(np.abs(solve(np.abs(slack)))))
+        rows.append((k, residual, bound))
+        show(k, bound, goal)
+        if not bound > goal or not np.isfinite(residual) or k == most:
+            break
+        shift = 0.0 if k > 5 else shift / 10
+        try:
+            matrix, right = scheme.linear(blend, policy, values, shift)
+            solve = _factor(matrix, len(scheme.grid.axes))
+            values = solve(right)
+        except RuntimeError:  # exactly singular: V is not finite under this policy
+            values = np.full(len(values), np.nan)
+    return _State(values, policy, slack, solve, bound, tuple(rows), bool(bound <= goal))
+
+
+def _high_share(scheme, state, strength):
+    """Share (S,) of the second-order differences: 1 where they stay within the filter's bound of the monotone ones, 0 at twice that."""
+    c, _, whole = scheme.parts(state.policy)
+    low, high = (c * scheme.differences.blended(np.full(len(c), s)).apply(state.values, scheme.end) for s in (0.0, 1.0))
+    drift, shape = 2 * scheme.points.shape[1], scheme.grid.shape
+    gap = np.sum((high - low)[:, :drift], 1) + np.where(whole, np.sum((high - low)[:, drift:], 1), 0.0)
+    bound = strength * float(np.mean(np.sum(np.abs(low), 1))) / np.sqrt(max(shape) - 1)
+    share = np.clip(2 - np.abs(gap) / (bound + 1e-300), 0.0, 1.0).reshape(shape)
+    if scheme.hamiltonian.generator.exit == "free":  # a wall goes with the nodes before it
+        for k, axis in enumerate(scheme.grid.axes):
+            inner = np.clip(np.arange(axis.size), 1, axis.size - 2) if axis.period is None else np.arange(axis.size)
+            share = np.take(share, inner, k)
+    return share.ravel()
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A solved level: the state of the scheme asked for, that of the monotone one, and the share of second-order differences per node."""
+
+    scheme: _Scheme
+    state: _State
+    low: _State
+    share: Any
+    fell_back: bool
+
+    @cached_property
+    def value(self):
+        """V as a function: cubic splines where the second-order scheme holds everywhere, else multilinear."""
+        axes = self.scheme.grid.axes
+        order = 3 if np.all(self.share == 1) else 1
+        grid = Grid(tuple(make_axis(a.nodes, order, a.period) for a in axes))
+        return GridValue(grid, np.asarray(grid.fit(self.state.values)))
+
+    @cached_property
+    def judged(self):
+        """Nodes inside the stated box."""
+        generator, x = self.scheme.hamiltonian.generator, self.scheme.points
+        beyond = np.maximum(generator.low - x, x - generator.high) > 1e-9 * (generator.high - generator.low)
+        return x[~np.any(beyond & ~np.asarray(generator.periodic), 1)]
+
+    def at(self, points):
+        return np.asarray(evaluate_value(self.value, points))
+
+    def leaks(self):
+        """Whether the policy or the noise leads out of the grid."""
+        c, n, grid = self.scheme.parts(self.state.policy)[0], len(self.scheme.grid.axes), self.scheme.grid
+        for k, axis in enumerate(grid.axes):
+            table = c.reshape(*grid.shape, -1)
+            upper, lower = np.take(table, -1, k), np.take(table, 0, k)
+            out = [upper[..., k], lower[..., n + k]] + [side[..., -n * (n + 1) // 2 + k] for side in (upper, lower)] * (c.shape[1] > 2 * n)
+            if axis.period is None and max(np.max(o) for o in out) > 1e-9 * np.max(c):
+                return True
+        return False
+
+
+@strict
+@dataclass(frozen=True)
+class HJB:
+    """The HJB equation of a diffusion problem on a grid, for 1 to 3 states (`shape`: nodes per state).
+
+    V is the value of the continuous-time problem: it differs from that of the sampled problem, which holds its input over dt, by O(dt).
+    `scheme`: "filtered" is of second order where V is smooth and monotone near kinks; "upwind" is monotone everywhere, of first order.
+    `inputs`: candidates per continuous input, refined locally well below their spacing; a control-affine drift with quadratic reward rate
+    gets its maximum in closed form. `tolerance`: on the solver's bound, relative to the range of V. `iterations`: most policies per level.
+    `margin`: with `exit="free"`, how far the grid reaches beyond the stated box, relative to its width (default: 0.25, or 0 if nothing
+    leaves the box).
+
+    Exit rules: "clip" reflects (no flux out), "absorb" ends with the exit value, "free" extrapolates at the far walls ("upwind": allows no
+    motion across them). Nodes with target ≤ 0 carry the exit value. Without discount and end, V = 0 is set at the node nearest the rest
+    state (reward rate, drift and noise zero). Raises `InputError` for an unbounded box, a discrete-time plant, more than three states, a
+    target between the nodes, and a problem without discount, end and rest state.
+    """
+
+    shape: Any
+    inputs: Any = 21
+    scheme: str = "filtered"
+    tolerance: float = 1e-8
+    iterations: int = 60
+    margin: float | None = None
+
+    def __post_init__(self):
+        shape = tuple(int(s) for s in np.atleast_1d(self.shape))
+        object.__setattr__(self, "shape", shape)
+        require(min(shape) >= 10, "shape", "needs at least 10 nodes a side", shape, "Refine.")
+        require(self.scheme in SCHEMES, "scheme", f"must be one of {SCHEMES}", self.scheme, "See the docstring of HJB.")
+        require(self.tolerance > 0, "tolerance", "must be positive", self.tolerance, "Use 1e-8.")
+        require(self.iterations >= 1, "iterations", "must be at least 1", self.iterations, "Use 60.")
+        require(self.margin is None or self.margin >= 0, "margin", "must not be negative", self.margin, "Use 0.25.")
+
+    def solve(self, problem, progress=False):
+        shapes, rest = self._levels(problem), self._check(problem)
+        levels: list[_Level] = []
+        with Progress("HJB", progress) as bar:
+            margin = self._margin(problem, shapes[0], rest)
+            total, done = sum(np.prod(s) for s in shapes), 0.0
+            for shape in shapes:
+                show = _shower(bar, done / total, np.prod(shape) / total, shape)
+                levels.append(self._solve_level(problem, shape, margin, rest, levels[-1] if levels else None, show))
+                done += np.prod(shape)
+            terms = self._error_terms(problem, levels, margin, rest)
+        return self._reference(problem, levels, terms, rest)
+
+    def _check(self, problem):
+        """Raises `InputError` for what the method cannot do; returns the rest state if V must be pinned there."""
+        plant = problem.plant
+        require(plant.n <= 3, "plant", "must have at most 3 states", plant.n, "Use rc.GridDP or a critic.")
+        require(len(self.shape) == plant.n, "shape", f"needs one number per state ({plant.n})", self.shape, "Give nodes per state.")
+        unbounded = [s.name for s in plant.states if not np.isfinite(s.high - s.low)]
+        require(not unbounded, "states", "must be bounded for a grid", unbounded, "Give these signals low and high.")
+        inputs, endless = input_set(plant.inputs, self.inputs), not problem.kernel.can_end
+        return _rest_state(problem.generator, inputs) if float(problem.generator.rho) == 0 and endless else None
+
+    def _levels(self, problem):
+        """Shapes from coarse to fine: halved while every side keeps enough nodes, at most three."""
+        require(len(self.shape) == problem.plant.n, "shape", f"needs one number per state ({problem.plant.n})", self.shape, "Count them.")
+        shapes = [self.shape]
+        while len(shapes) < 3:
+            half = tuple(s // 2 if s_.periodic else (s + 1) // 2 for s, s_ in zip(shapes[0], problem.plant.states, strict=True))
+            if min(half) < 5:
+                break
+            shapes.insert(0, half)
+        return shapes
+
+    def _margin(self, problem, shape, rest):
+        """The margin asked for; by default 0.25 of a box that the policy of the coarsest grid leaves."""
+        if problem.exit != "free" or self.margin is not None:
+            return self.margin or 0.0
+        return 0.25 * self._solve_level(problem, shape, 0.0, rest, None, lambda *_: None).leaks()
+
+    def _hamiltonian(self, problem, grid):
+        inputs, plant = input_set(problem.plant.inputs, self.inputs), problem.plant
+        steps = np.array([float(a.widths[0]) for a in grid.axes])
+        hamiltonian = Hamiltonian(problem.generator, steps, inputs, plant.law.q > 0, False)
+        rng, (low, high) = np.random.default_rng(0), box(plant.states)
+        x, u, other = (a + (b - a) * rng.random((64, len(a))) for a, b in [(low, high)] + [(inputs.low, inputs.high)] * 2)
+        return replace(hamiltonian, affine=bool(np.all(inputs.step > 0)) and bool(hamiltonian.is_affine(x, u, other)))
+
+    def _solve_level(self, problem, shape, margin, rest, start, show) -> _Level:
+        low, high = box(problem.plant.states)
+        grid = box_grid(low, high, shape, problem.kernel.periodic, 1, margin if problem.exit == "free" else 0.0)
+        scheme = _Scheme.make(problem, self._hamiltonian(problem, grid), grid, rest)
+        monotone, filtered = scheme.differences.blended(np.zeros(len(scheme.points))), self.scheme == "filtered"
+        first, shift = _first(scheme, start, start and start.low)
+        tolerance = max(1e-3, self.tolerance) if filtered else self.tolerance
+        state = _howard(scheme, monotone, *first, tolerance, self.iterations, shift, show)
+        if filtered and state.converged:
+            level = self._filtered(scheme, state, start, show)
+            if level is not None:
+                return level
+            state = _howard(scheme, monotone, state.values, state.policy, self.tolerance, self.iterations, 0.0, show)
+        return _Level(scheme, state, state, np.zeros(len(scheme.points)), filtered)
+
+    def _filtered(self, scheme, low, start, show):
+        """The filtered scheme from the monotone solution; nodes where the policy does not settle become monotone. None if it fails."""
+        share = _high_share(scheme, low, FILTER)
+        first = _first(scheme, start, start.state)[0] if start and not start.fell_back else (low.values, low.policy)
+        for _ in range(4):
+            state = _howard(scheme, scheme.differences.blended(share), *first, self.tolerance, min(12, self.iterations), 0.0, show)
+            if state.converged and np.max(np.abs(state.values - low.values)) <= 3 * np.ptp(low.values) + 1e-300:
+                return _Level(scheme, state, low, share, False)
+            slack = np.abs(state.slack)
+            if not np.all(np.isfinite(slack)):
+                return None
+            share = np.where(slack > 0.01 * np.max(slack), 0.0, share)
+            first = (state.values, state.policy)
+        return None
+
+    def _error_terms(self, problem, levels, margin, rest):
+        fine = levels[-1]
+        terms = {"solver": fine.state.bound, "discretisation": _discretisation(levels, 2 if self.scheme == "filtered" else 1)}
+        terms |= _correlation(fine)
+        if margin:
+            level, less = levels[-2], self._solve_level(problem, self._levels(problem)[-2], margin / 2, rest, levels[-2], lambda *_: None)
+            terms["truncation"] = float(np.max(np.abs(less.at(level.judged) - level.at(level.judged))))
+        return terms
+
+    def _reference(self, problem, levels, terms, rest):
+        fine, rule = levels[-1], problem.plant.law.quadrature(5)
+        state, scheme = fine.state, fine.scheme
+        rows = [(len(a.scheme.points), *row) for a in levels for row in (*a.low.rows, *(a.state.rows if a.state is not a.low else ()))]
+        table = LookaheadPolicy(problem.kernel, fine.value, rule, scheme.grid, state.policy, scheme.hamiltonian.inputs)
+        return Reference(
+            method="HJB",
+            kernel=problem.kernel,
+            states=problem.plant.states,
+            inputs=problem.plant.inputs,
+            value=fine.value,
+            policy=table,
+            rule=rule,
+            error=float(sum(terms.values())),
+            error_kind="estimated",
+            error_terms=terms,
+            converged=state.converged and bool(np.all(np.isfinite(list(terms.values())))),
+            residual=float(np.max(np.abs(state.slack))),
+            message=_message(fine, terms),
+            iterations=len(rows),
+            notes=tuple(_notes(problem, fine, rest)),
+            history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},
+        )
+
+
+def _shower(bar, done, share, shape):
+    note = "×".join(map(str, shape))
+
+    def show(k, bound, goal):
+        bar.to(done + share * (1 - 0.7**k), f"{note} nodes, bound {bound:.1e} → {goal:.1e}")
+
+    return show
+
+
+def _first(scheme, start, state):
+    """(values, policy) to begin with, from a coarser level if there is one, and the shift of the first time step."""
+    candidates = scheme.hamiltonian.inputs.candidates
+    if start is None:
+        c = scheme.parts(np.broadcast_to(candidates[0], (len(scheme.points), candidates.shape[1])))[0]
+        width = scheme.hamiltonian.steps * scheme.grid.shape
+        speed = float(np.max(c[:, : len(width)] + c[:, len(width) : 2 * len(width)]) / np.min(width))
+        return (scheme.given, np.repeat(candidates[:1], len(scheme.points), 0)), speed if scheme.rho == 0 else 0.0
+    index, weight = start.scheme.grid.stencil(scheme.points)
+    nearest = np.take_along_axis(np.asarray(index), np.argmax(weight, -1)[:, None], 1)[:, 0]
+    values = replace(start, state=state).at(scheme.points)
+    return (np.where(scheme.fixed, scheme.given, values), state.policy[nearest]), 0.0
+
+
+def _discretisation(levels, order):
+    """|V_h − V_2h| extrapolated with the order that the last three levels show (at most that of the scheme)."""
+    changes = [float(np.max(np.abs(a.at(b.judged) - b.at(b.judged)))) for a, b in itertools.pairwise(levels)]
+    if not changes or not np.all(np.isfinite(changes)):
+        return float("inf")
+    observed = np.log2(changes[0] / changes[1]) if len(changes) == 2 and min(changes) > 0 else LEAST_ORDER
+    return SAFETY * changes[-1] / (2 ** float(np.clip(observed, LEAST_ORDER, order)) - 1)
+
+
+def _correlation(level):
+    """What the part of the noise's correlation that the cross stencil dropped could change in V."""
+    scheme, state = level.scheme, level.state
+    if not scheme.hamiltonian.noisy or state.solve is None:
+        return {}
+    c, _, whole = scheme.parts(state.policy)
+    low, high = (c * scheme.differences.blended(np.full(len(c), s)).apply(state.values, scheme.end) for s in (0.0, 1.0))
+    drift = 2 * scheme.points.shape[1]
+    defect = np.where(whole, 0.0, (1 - level.share) * np.abs(np.sum((high - low)[:, drift:], 1)))
+    return {"correlation": float(np.max(np.abs(state.solve(defect))))} if np.any(defect) else {}
+
+
+def _message(level, terms):
+    shape, state = "×".join(map(str, level.scheme.grid.shape)), level.state
+    if state.converged:
+        return f"Bound of the policy iteration {state.bound:.1e} after {len(state.rows) - 1} policies on {shape} nodes."
+    if not np.all(np.isfinite(state.values)):
+        return f"HJB found no finite value on {shape} nodes: some policy never ends. Give a discount, a reachable end, or a larger box."
+    return f"HJB stopped after {len(state.rows) - 1} policies on {shape} nodes with bound {state.bound:.1e}. Raise `iterations` or refine."
+
+
+def _notes(problem, level, rest):
+    scheme = level.scheme
+    yield f"V is that of continuous time; the sampled problem's differs by O(dt), dt = {problem.dt:g} s."
+    if np.any(level.share):
+        yield f"Second-order differences at {100 * np.mean(level.share):.2f} % of the nodes."
+    if level.fell_back:
+        yield "The filtered scheme did not settle: this is the monotone solution, of first order."
+    if rest is not None:
+        pinned = scheme.points[np.argmax(scheme.fixed)]
+        yield f"V = 0 was set at x = {pinned.round(6).tolist()}, the node nearest the rest state {rest.round(6).tolist()}."
+    whole = scheme.parts(level.state.policy)[2]
+    if not np.all(whole):
+        lost = np.mean(~whole)
+        yield f"At {100 * lost:.2f} % of the nodes the noise is too correlated for the monotone stencil, which takes the nearest part it can."
+
+
+def _rest_state(generator, inputs):
+    """A state where reward rate, drift and noise vanish for some input, or `InputError`."""
+    low, high = (np.concatenate([np.asarray(a), np.asarray(b)]) for a, b in ((generator.low, inputs.low), (generator.high, inputs.high)))
+    n = len(np.asarray(generator.low))
+
+    @jax.jit
+    @jax.value_and_grad
+    def unrest(z):
+        x, u = z[:n], z[n:]
+        return jnp.abs(generator.reward_rate(x, u)) + jnp.sum(generator.drift(x, u) ** 2) + jnp.trace(generator.covariance(x, u))
+
+    rng = np.random.default_rng(0)
+    starts = [0.5 * (low + high), *(low + (high - low) * rng.random((8, len(low))))]
+    found = [optimize.minimize(unrest, z, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)), options={"ftol": 1e-16}) for z in starts]
+    best = min(found, key=lambda f: f.fun)
+    scale = max(float(unrest(z)[0]) for z in starts)
+    way_out = 'Lower it, or give exit="absorb" or a target.'
+    rule = "must be below 1 for a problem that never ends and has no rest state (reward rate, drift and noise zero)"
+    require(best.fun <= 1e-7 * scale, "gamma", rule, 1.0, way_out)
+    return best.x[:n]
