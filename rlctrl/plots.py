@@ -39,6 +39,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), "--", ":")
 GREY, PENS = "0.45", [{"color": c, "linestyle": d} for c, d in zip(COLOURS, DASHES, strict=True)] * 9
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+TURNS = {-2: "−π", -1: "−π/2", 0: "0", 1: "π/2", 2: "π", 3: "3π/2", 4: "2π"}
 NODES, DOTS, PATHS, SPECTRA, BINS = 61, 1500, 3, 5, 61  # a side of a map, data shown, paths per policy, snapshots shown, histogram edges
 Plane = namedtuple("Plane", "z u signals ticks held")  # points (x, u) (…, n+m), π* there, what varies and its coordinates, what does not
 
@@ -46,8 +47,7 @@ Plane = namedtuple("Plane", "z u signals ticks held")  # points (x, u) (…, n+m
 @singledispatch
 def draw(result, ax=None):  # noqa: ARG001 - the signature of what is registered at the end
     """Overview of a result: (figure, array of its panels); with `ax`, its main panel goes there: (figure, ax). Else raises `InputError`."""
-    rule = "must be a Reference, Trajectory, Training, Decomposition or Comparison"
-    require(False, "result", rule, type(result).__name__, "Pass what solve, simulate, train, decompose or compare return.")
+    require(False, "result", "must be what solve, simulate, train, decompose or compare return", type(result).__name__, "Pass one of these.")
 
 
 @mpl.rc_context(STYLE)
@@ -107,7 +107,7 @@ def _planes(reference) -> list[Plane]:
     steps = np.pad(np.vstack([np.zeros(n), np.eye(n)[:2], -np.ones(n)]), ((0, 0), (0, len(low) - n)))
     places = np.clip(centre + 0.25 * (high - low) * steps, low, high)
     for axes, base in (([*range(min(2, n))], centre), ([0, n], centre), ([n], places[:, None])):
-        ticks = [np.linspace(low[k], high[k], NODES) for k in axes]
+        ticks = [np.sort(signals[k].values or np.linspace(low[k], high[k], NODES)) for k in axes]
         mesh = np.stack(np.meshgrid(*ticks), -1)
         z = np.array(np.broadcast_to(base, (*base.shape[:-2], *mesh.shape[:-1], len(low))))
         z[..., axes] = mesh
@@ -135,10 +135,10 @@ def _fields(reference, training, decomposition):
 
 def _number(value, digits=3):
     """In plain text, as 2·10⁻⁵ if far from 1: parsing mathtext is what makes figures slow."""
-    factor, exponent = (float(part) for part in f"{value:.{digits - 1}e}".split("e"))
-    if not abs(exponent) > 2:
-        return f"{factor * 10**exponent:.6g}".replace("-", "−")
-    return {1.0: "10", -1.0: "−10"}.get(factor, f"{factor:g}·10".replace("-", "−")) + f"{exponent:.0f}".translate(RAISED)
+    factor, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if abs(int(exponent or 0)) < 3:
+        return f"{float(f'{value:.{digits}g}'):g}".replace("-", "−")
+    return {1.0: "10", -1.0: "−10"}.get(float(factor), f"{float(factor):g}·10".replace("-", "−")) + str(int(exponent)).translate(RAISED)
 
 
 def _at(signal, value):
@@ -167,7 +167,7 @@ def _scale(ax, which, values, signed=False):
 def _turns(axis, signal):
     if signal.periodic and signal.unit == "rad":
         axis.set_major_locator(MultipleLocator(np.pi / 2))
-        axis.set_major_formatter(lambda value, _: f"{value / np.pi:.1f}π".replace(".0π", "π").replace("1π", "π").replace("-", "−"))
+        axis.set_major_formatter(lambda value, _: TURNS.get(round(2 * value / np.pi), f"{round(2 * value / np.pi)}π/2"))
 
 
 def _map(ax, plane, values, label, signed=False, levels=(), **pen):
@@ -182,8 +182,7 @@ def _map(ax, plane, values, label, signed=False, levels=(), **pen):
     ax.get_figure(root=False).colorbar(mesh, ax=ax, label=label)
     ax.set(ylabel=plane.signals[1].label, ylim=plane.ticks[1][[0, -1]])
     _turns(ax.yaxis, plane.signals[1])
-    inside = [v for v in levels if values.min() < v < values.max()]
-    if inside:
+    if inside := [v for v in levels if values.min() < v < values.max()]:
         ax.contour(*plane.ticks, values, levels=inside, **pen)
 
 
@@ -215,8 +214,8 @@ def _signal_panel(trajectories, k, ax):
         pen = pen | {"label": name, "drawstyle": "steps-post" if k >= n else "default"}
         plot(ax, path.t, _living(path, k), signal, pen)
     _frame(ax, signal, whole=k >= n)
-    counted = np.array_equal(path.t, np.arange(len(path.t)))  # no sampling time, or one of 1 s
-    ax.set(xlabel="sample k" if counted else "t [s]", ylabel=signal.label, xlim=path.t[[0, -1]])
+    time = "sample k" if np.array_equal(path.t, np.arange(len(path.t))) else "t [s]"  # no sampling time, or one of 1 s
+    ax.set(xlabel=time, ylabel=signal.label, xlim=path.t[[0, -1]])
     if k == 0 and any(trajectories):
         _legend(ax, 4)
 
@@ -224,9 +223,9 @@ def _signal_panel(trajectories, k, ax):
 def _living(path, k):
     """Signal k of every path, (batch, time), nan after its end; the last input is held for one sample."""
     n, alive = len(path.states), path.alive
-    if k < n:
-        return np.where(np.hstack([np.ones_like(alive[:, :1]), alive[:, :-1]]), path.x[..., k], np.nan)
-    return np.where(alive, np.hstack([path.u, path.u[:, -1:]])[..., k - n], np.nan)
+    values = path.x[..., k] if k < n else np.hstack([path.u, path.u[:, -1:]])[..., k - n]
+    seen = np.hstack([np.ones_like(alive[:, :1]), alive[:, :-1]]) if k < n else alive
+    return np.where(seen & np.isfinite(values), values, np.nan)
 
 
 def _paths(ax, t, values, signal, pen):
@@ -286,8 +285,7 @@ def _e_q_panel(d, ax, fields=None, block=0):
     noise = " (round-off)" if np.max(np.abs(star - best)) < 1e-11 * np.max(np.abs(star)) else ""
     _map(ax, plane._replace(held=", ".join(filter(None, (inputs, plane.held)))), star - best, f"$e_Q${noise}", signed=True)
     if len(plane.ticks) == 2:
-        z = d.run.snapshots.memory.z[d.counted]
-        z = z[:: max(1, len(z) // DOTS), [0, (1, len(d.reference.states))[block]]]
+        z = d.run.snapshots.memory.z[d.counted][:: max(1, d.counted.sum() // DOTS), [0, (1, len(d.reference.states))[block]]]
         ax.plot(*z.T, ".", color="0.25", markersize=1.2, alpha=0.35, rasterized=True)
 
 

@@ -18,7 +18,11 @@ ONLY = {
         "rlctrl.plant",
         "rlctrl.problem",
         "rlctrl.casadi_jax",
-        "rlctrl.reference.riccati",  # derivatives
+        "rlctrl.converse",
+        "rlctrl.reference.lq",  # derivatives
+        "rlctrl.reference.lq_continuous",
+        "rlctrl.reference.exact",  # closed forms
+        "rlctrl.reference.open_loop",  # nonlinear programmes
         "rlctrl.interop",
     ),
     "gymnasium": ("rlctrl.interop",),

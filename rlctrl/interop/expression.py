@@ -92,7 +92,7 @@ def _check(node, argument, names):
 
 def _build(node, values):
     if isinstance(node, ast.Constant):
-        return float(node.value)
+        return float(node.value)  # pyright: ignore[reportArgumentType]
     if isinstance(node, ast.Name):
         return values[node.id]
     if isinstance(node, ast.UnaryOp):

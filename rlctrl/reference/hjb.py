@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, sparse
+from scipy.interpolate import make_interp_spline
 from scipy.sparse import linalg
 
 from rlctrl.errors import require, strict
@@ -29,14 +30,14 @@ from rlctrl.maximise import input_set
 from rlctrl.plant import box
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
-from rlctrl.reference.base import Reference, evaluate_value
+from rlctrl.reference.base import Reference
 from rlctrl.reference.bellman import GridValue
 from rlctrl.reference.markov_chain import Hamiltonian, best_input, differences, in_chunks, parts
 
 SCHEMES = ("upwind", "filtered")
 FILTER = 1.0  # bound of the filter, relative to the mean size of the terms of the equation, times √(1/nodes a side)
 SAFETY, LEAST_ORDER = 2.0, 0.5  # on estimates from an observed order; what is assumed where the levels show none
-CHUNK = 400_000  # pairs (node, candidate) per call of the maximisation
+BLOCK, CHUNK = 2048, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,8 @@ class _Scheme:
 
     @classmethod
     def make(cls, problem, hamiltonian, grid, rest):
-        points, kernel = grid.points(), problem.kernel
-        end, fixed = np.asarray(kernel.exit_value(points)), np.zeros(len(points), bool)
-        if kernel.target_function is not None:
-            fixed = np.asarray(kernel.target_function(points, kernel.p) <= 0)
+        points = grid.points()
+        end, fixed = in_chunks(lambda x: _ends(problem.kernel, x), BLOCK, points)
         given = np.where(fixed, end, 0.0)
         if rest is not None:
             fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
@@ -66,16 +65,23 @@ class _Scheme:
     def rho(self):
         return float(self.hamiltonian.generator.rho)
 
+    @cached_property
+    def rate(self):
+        """One over the time in which the fastest drift crosses the grid: where implicit time steps begin."""
+        n = len(self.grid.axes)
+        c = self.parts(np.repeat(self.hamiltonian.inputs.candidates[-1:], len(self.points), 0))[0]
+        return float(np.max(np.max(c[:, :n] + c[:, n : 2 * n], 0) / (self.hamiltonian.steps * self.grid.shape))) + 1e-300
+
     def improve(self, blend, values, policy):
         """argmax_u H_u(V) and max_u H_u(V), 0 where V is given."""
         width = 16 + len(self.hamiltonian.inputs.candidates) * (not self.hamiltonian.affine)
-        size = int(np.clip(CHUNK // width, 64, 8192))
+        size = int(np.clip(CHUNK // width, 64, BLOCK))
         g = blend.apply(values, self.end)
         policy, best = in_chunks(lambda *a: best_input(self.hamiltonian, *a), size, self.points, policy, g)
         return policy, np.where(self.fixed, 0.0, best - self.rho * values)
 
     def parts(self, policy):
-        return in_chunks(lambda *a: parts(self.hamiltonian, *a), 8192, self.points, policy)
+        return in_chunks(lambda *a: parts(self.hamiltonian, *a), BLOCK, self.points, policy)
 
     def linear(self, blend, policy, values, shift):
         """Matrix and right side of H_u(V) = shift·(V − values) for a fixed policy."""
@@ -84,6 +90,13 @@ class _Scheme:
         matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(c * free[:, None])
         right = rate + np.sum(c * blend.out, 1) * self.end + shift * values
         return matrix, np.where(free, right, self.given)
+
+
+@jax.jit
+def _ends(kernel, x):
+    """Exit value, and whether x lies in the target."""
+    target = kernel.target_function
+    return kernel.exit_value(x), jnp.zeros(len(x), bool) if target is None else target(x, kernel.p) <= 0
 
 
 def _factor(matrix, dimensions):
@@ -116,9 +129,9 @@ class _State:
     converged: bool
 
 
-def _howard(scheme, blend, values, policy, tolerance, most, shift=0.0, show=lambda *_: None) -> _State:
-    """Policy iteration. A `shift` (1/s) > 0 adds the implicit time step 1/shift to the first policies and falls by 10 each time."""
-    solve, rows, bound = None, [], np.inf
+def _howard(scheme, blend, values, policy, tolerance, most, show=lambda *_: None) -> _State:
+    """Policy iteration. Where a policy has no finite value (no discount, and it never ends) implicit time steps lead to one that has."""
+    solve, rows, bound, shift = None, [], np.inf, 0.0
     for k in range(most + 1):
         policy, slack = scheme.improve(blend, values, policy)
         goal, residual = tolerance * max(float(np.ptp(values)), 1e-12), float(np.max(np.abs(slack)))
@@ -126,16 +139,25 @@ def _howard(scheme, blend, values, policy, tolerance, most, shift=0.0, show=lamb
             bound = float(np.max(np.abs(solve(np.abs(slack)))))
         rows.append((k, residual, bound))
         show(k, bound, goal)
-        if not bound > goal or not np.isfinite(residual) or k == most:
+        if bound <= goal or not np.isfinite(residual) or k == most:
             break
-        shift = 0.0 if k > 5 else shift / 10
-        try:
-            matrix, right = scheme.linear(blend, policy, values, shift)
-            solve = _factor(matrix, len(scheme.grid.axes))
-            values = solve(right)
-        except RuntimeError:  # exactly singular: V is not finite under this policy
-            values = np.full(len(values), np.nan)
+        shift /= 10 if shift > 1e-4 * scheme.rate else np.inf
+        solve, new = _evaluate(scheme, blend, policy, values, shift)
+        if not np.all(np.isfinite(new)) or np.ptp(new) > 1e4 * (np.ptp(values) + residual / scheme.rate):
+            shift = max(10 * shift, scheme.rate)
+            solve, new = _evaluate(scheme, blend, policy, values, shift)
+        values = new
     return _State(values, policy, slack, solve, bound, tuple(rows), bool(bound <= goal))
+
+
+def _evaluate(scheme, blend, policy, values, shift):
+    """The inverse of the linear operator of a policy, and its value (NaN where it has none)."""
+    try:
+        matrix, right = scheme.linear(blend, policy, values, shift)
+        solve = _factor(matrix, len(scheme.grid.axes))
+        return solve, solve(right)
+    except RuntimeError:  # exactly singular
+        return None, np.full(len(values), np.nan)
 
 
 def _high_share(scheme, state, strength):
@@ -163,23 +185,35 @@ class _Level:
     share: Any
     fell_back: bool
 
-    @cached_property
+    @property
+    def order(self):
+        """Of the interpolation: cubic where the second-order scheme holds (nearly) everywhere, else linear."""
+        return 3 if np.mean(self.share == 1) > 0.999 else 1
+
+    @property
     def value(self):
-        """V as a function: cubic splines where the second-order scheme holds everywhere, else multilinear."""
-        axes = self.scheme.grid.axes
-        order = 3 if np.all(self.share == 1) else 1
-        grid = Grid(tuple(make_axis(a.nodes, order, a.period) for a in axes))
+        """V as a function."""
+        grid = Grid(tuple(make_axis(a.nodes, self.order, a.period) for a in self.scheme.grid.axes))
         return GridValue(grid, np.asarray(grid.fit(self.state.values)))
 
-    @cached_property
+    @property
     def judged(self):
-        """Nodes inside the stated box."""
-        generator, x = self.scheme.hamiltonian.generator, self.scheme.points
-        beyond = np.maximum(generator.low - x, x - generator.high) > 1e-9 * (generator.high - generator.low)
-        return x[~np.any(beyond & ~np.asarray(generator.periodic), 1)]
+        """Nodes inside the stated box, axis by axis."""
+        generator, axes = self.scheme.hamiltonian.generator, self.scheme.grid.axes
+        slack = 1e-9 * (generator.high - generator.low)
+        bounds = zip(axes, generator.low - slack, generator.high + slack, strict=True)
+        return [a.nodes[(a.nodes >= low) & (a.nodes <= high)] for a, low, high in bounds]
 
-    def at(self, points):
-        return np.asarray(evaluate_value(self.value, points))
+    def on(self, nodes, values=None):
+        """V (or other node values) interpolated onto the tensor grid of `nodes`, one array per axis."""
+        table = (self.state.values if values is None else values).reshape(self.scheme.grid.shape)
+        for k, (axis, x) in enumerate(zip(self.scheme.grid.axes, nodes, strict=True)):
+            closed = np.append(axis.nodes, axis.nodes[0] + axis.period) if axis.period else axis.nodes
+            matrix = np.eye(axis.size)[np.arange(len(closed)) % axis.size]
+            ends = "periodic" if axis.period and self.order == 3 else None
+            rows = make_interp_spline(closed, matrix, self.order, bc_type=ends)(x)
+            table = np.moveaxis(np.tensordot(rows, table, (1, k)), 0, k)
+        return table
 
     def leaks(self):
         """Whether the policy or the noise leads out of the grid."""
@@ -280,22 +314,22 @@ class HJB:
         grid = box_grid(low, high, shape, problem.kernel.periodic, 1, margin if problem.exit == "free" else 0.0)
         scheme = _Scheme.make(problem, self._hamiltonian(problem, grid), grid, rest)
         monotone, filtered = scheme.differences.blended(np.zeros(len(scheme.points))), self.scheme == "filtered"
-        first, shift = _first(scheme, start, start and start.low)
+        first = _first(scheme, start, start and start.low.values)
         tolerance = max(1e-3, self.tolerance) if filtered else self.tolerance
-        state = _howard(scheme, monotone, *first, tolerance, self.iterations, shift, show)
+        state = _howard(scheme, monotone, *first, tolerance, self.iterations, show)
         if filtered and state.converged:
             level = self._filtered(scheme, state, start, show)
             if level is not None:
                 return level
-            state = _howard(scheme, monotone, state.values, state.policy, self.tolerance, self.iterations, 0.0, show)
+            state = _howard(scheme, monotone, state.values, state.policy, self.tolerance, self.iterations, show)
         return _Level(scheme, state, state, np.zeros(len(scheme.points)), filtered)
 
     def _filtered(self, scheme, low, start, show):
         """The filtered scheme from the monotone solution; nodes where the policy does not settle become monotone. None if it fails."""
         share = _high_share(scheme, low, FILTER)
-        first = _first(scheme, start, start.state)[0] if start and not start.fell_back else (low.values, low.policy)
+        first = _first(scheme, start, start.state.values) if start and not start.fell_back else (low.values, low.policy)
         for _ in range(4):
-            state = _howard(scheme, scheme.differences.blended(share), *first, self.tolerance, min(12, self.iterations), 0.0, show)
+            state = _howard(scheme, scheme.differences.blended(share), *first, self.tolerance, min(12, self.iterations), show)
             if state.converged and np.max(np.abs(state.values - low.values)) <= 3 * np.ptp(low.values) + 1e-300:
                 return _Level(scheme, state, low, share, False)
             slack = np.abs(state.slack)
@@ -311,7 +345,7 @@ class HJB:
         terms |= _correlation(fine)
         if margin:
             level, less = levels[-2], self._solve_level(problem, self._levels(problem)[-2], margin / 2, rest, levels[-2], lambda *_: None)
-            terms["truncation"] = float(np.max(np.abs(less.at(level.judged) - level.at(level.judged))))
+            terms["truncation"] = float(np.max(np.abs(less.on(level.judged) - level.on(level.judged))))
         return terms
 
     def _reference(self, problem, levels, terms, rest):
@@ -348,23 +382,19 @@ def _shower(bar, done, share, shape):
     return show
 
 
-def _first(scheme, start, state):
-    """(values, policy) to begin with, from a coarser level if there is one, and the shift of the first time step."""
-    candidates = scheme.hamiltonian.inputs.candidates
+def _first(scheme, start, values):
+    """(values, policy) to begin with: nothing known, or those of a coarser level, the policy from its nearest node."""
     if start is None:
-        c = scheme.parts(np.broadcast_to(candidates[0], (len(scheme.points), candidates.shape[1])))[0]
-        width = scheme.hamiltonian.steps * scheme.grid.shape
-        speed = float(np.max(c[:, : len(width)] + c[:, len(width) : 2 * len(width)]) / np.min(width))
-        return (scheme.given, np.repeat(candidates[:1], len(scheme.points), 0)), speed if scheme.rho == 0 else 0.0
-    index, weight = start.scheme.grid.stencil(scheme.points)
-    nearest = np.take_along_axis(np.asarray(index), np.argmax(weight, -1)[:, None], 1)[:, 0]
-    values = replace(start, state=state).at(scheme.points)
-    return (np.where(scheme.fixed, scheme.given, values), state.policy[nearest]), 0.0
+        return scheme.given, np.repeat(scheme.hamiltonian.inputs.candidates[:1], len(scheme.points), 0)
+    axes = scheme.grid.axes
+    near = [np.argmin(np.abs(a.nodes[:, None] - b.nodes), 1) for a, b in zip(axes, start.scheme.grid.axes, strict=True)]
+    policy = start.state.policy.reshape(*start.scheme.grid.shape, -1)[np.ix_(*near)].reshape(len(scheme.points), -1)
+    return np.where(scheme.fixed, scheme.given, start.on([a.nodes for a in axes], values).ravel()), policy
 
 
 def _discretisation(levels, order):
     """|V_h − V_2h| extrapolated with the order that the last three levels show (at most that of the scheme)."""
-    changes = [float(np.max(np.abs(a.at(b.judged) - b.at(b.judged)))) for a, b in itertools.pairwise(levels)]
+    changes = [float(np.max(np.abs(a.on(b.judged) - b.on(b.judged)))) for a, b in itertools.pairwise(levels)]
     if not changes or not np.all(np.isfinite(changes)):
         return float("inf")
     observed = np.log2(changes[0] / changes[1]) if len(changes) == 2 and min(changes) > 0 else LEAST_ORDER

@@ -85,12 +85,11 @@ class Hamiltonian:
         signs = np.array(list(itertools.product((True, False), repeat=n)))
         p = jnp.where(signs, g[:, None, :n], -g[:, None, n : 2 * n])
         rise = slope[:, None] + jnp.einsum("cpn,cnm->cpm", p, gain)
-        found = middle - jnp.linalg.solve(bend[:, None], rise[..., None])[..., 0]
         if gain.shape[-1] > 1:
-            return found
+            return middle - jnp.linalg.solve(bend[:, None], rise[..., None])[..., 0]
         moves = gain != 0
         still = jnp.where(moves, middle - b[..., None] / jnp.where(moves, gain, 1.0), middle)
-        return jnp.concatenate([found, still], 1)
+        return jnp.concatenate([middle - rise / bend, still], 1)
 
     def _derivatives(self, x, u):
         def rate(v):
@@ -115,7 +114,17 @@ class Hamiltonian:
 
 @jax.jit
 def best_input(hamiltonian, x, old, g):
-    return maximise(lambda u: hamiltonian.at(x[:, None], u, g[:, None]), hamiltonian.inputs, hamiltonian.starts(x, old, g))
+    """argmax and max over the inputs at nodes x, from the `old` inputs and the differences g."""
+    starts, exact = hamiltonian.starts(x, old, g), hamiltonian.affine and old.shape[-1] == 1
+
+    def at(u):
+        return hamiltonian.at(x[:, None], u, g[:, None])
+
+    if not exact:
+        return maximise(at, hamiltonian.inputs, starts)
+    values = at(starts)
+    best = jnp.argmax(values, -1)[:, None]
+    return jnp.take_along_axis(starts, best[..., None], 1)[:, 0], jnp.take_along_axis(values, best, 1)[:, 0]
 
 
 @jax.jit

@@ -71,10 +71,15 @@ class Riccati:
     def __post_init__(self):
         require(self.time in TIMES, "time", f"must be one of {TIMES}", self.time, 'Use "sampled".')
 
+    def _data(self, problem):
+        if self.time == "sampled":
+            return lq_of(problem, self.about)
+        continuous, point = continuous_lq_of(problem, self.about)
+        return (continuous.sampled(problem.dt) if self.time == "exact" else continuous), point
+
     def solve(self, problem, progress=False):  # noqa: ARG002 - a few matrix operations need no bar
         """The reference; `rc.solve` calls this."""
-        lq, (x0, u0) = lq_of(problem, self.about) if self.time == "sampled" else continuous_lq_of(problem, self.about)
-        lq = lq.sampled(problem.dt) if self.time == "exact" else lq
+        lq, (x0, u0) = self._data(problem)
         found = lq.solve()
         period = np.array([s.high - s.low if s.periodic else 0.0 for s in problem.plant.states])
         policy = LinearPolicy(found.K, x0, u0 - found.shift, period)

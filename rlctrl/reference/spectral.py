@@ -347,13 +347,14 @@ def _lqr(problem, local, z):
     return LinearPolicy(K, z[:n], z[n:], np.zeros(n)).clipped(*box(problem.plant.inputs))
 
 
-def _time_constant(problem, local, policy, z):
+def _time_constant(problem, local, policy, z, shape):
     """1/ρ; without discount the slowest time constant of the closed loop at rest, infinite if that is not stable."""
     if problem.generator.rho > 0:
         return 1 / problem.generator.rho
     n, steps = problem.plant.n, 1e-5 * np.subtract(*box(problem.plant.states)[::-1])
-    moves = np.diag(steps)
-    K = (policy(z[:n] + moves) - policy(z[:n] - moves)) / (2 * steps[:, None])
+    moved = z[:n] + np.concatenate([np.diag(steps), -np.diag(steps)])
+    ahead, back = np.split(policy(np.resize(moved, shape))[: 2 * n], 2)  # `shape` is one the policy is compiled for
+    K = (ahead - back) / (2 * steps[:, None])
     A, B = np.split(local(z)[4], [n], axis=1)
     growth = float(np.max(np.real(np.linalg.eigvals(A + B @ K.T))))
     return -1 / growth if growth < 0 else float("inf")
@@ -409,22 +410,23 @@ class Spectral:
         z = rest if rest is not None else np.concatenate([coll.value.middle, np.clip(np.zeros(problem.plant.m), *box(problem.plant.inputs))])
         sizes = BOXES if self.start is None else (1.0,)
         policy: Any = _lqr(problem, local, z) if self.start is None else as_policy(self.start, problem)
+        quiet = replace(coll, form=replace(coll.form, pairs=()), curvatures=coll.curvatures[:0])  # noise would cross a small box
         index = coll.value.index
         degrees = index.sum(1) if self.basis == "total" else index.max(1)
         columns = (degrees > 0) | (problem.generator.rho > 0)
         for k, size in enumerate(sizes):
             middle = (1 - size) * z[: problem.plant.n] + size * coll.value.middle
-            part = replace(coll, value=replace(coll.value, middle=middle, half=size * coll.value.half))
+            part = replace(coll if size == 1 else quiet, value=replace(coll.value, middle=middle, half=size * coll.value.half))
             run = _iterate(part, columns, policy(part.x), self.iterations, lambda text: bar.to((k + 0.5) / 4, text))  # noqa: B023
             policy = _policy(part, replace(part.value, coefficients=run.c))
-        coarse = _iterate(coll, columns & (degrees <= self.degree - 2), run.u, self.iterations, lambda text: bar.to(0.9, text))
+        coarse = _iterate(coll, columns & (degrees <= max(self.degree - 2, 1)), run.u, self.iterations, lambda text: bar.to(0.9, text))
         return run, coarse
 
     def _reference(self, problem, coll, runs, value, local, rest):
         fine, policy = runs[1], _policy(coll, value)
         reward = float(np.max(np.abs(_rates(coll.generator, coll.form.pairs, coll.x, fine.u)[0])))
         residual = float(np.max(np.abs(fine.residual[coll.count :])))
-        terms = _error_terms(coll, *runs, _time_constant(problem, local, policy, rest))
+        terms = _error_terms(coll, *runs, _time_constant(problem, local, policy, rest, coll.x.shape))
         outward = _outward(coll, fine.u)
         faults = list(self._faults(problem, fine, residual / reward, terms, float(np.ptp(coll.phi @ fine.c)), outward))
         names = ("iteration", "residual", "change")
