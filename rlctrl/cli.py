@@ -14,15 +14,19 @@ def main(arguments=None) -> int:
     try:
         options.command(options)
     except InputError as error:
-        print(f"rlctrl: {error}", file=sys.stderr)
+        print(_one_line(error), file=sys.stderr)
         return 2
     except NotConverged as error:
-        print(f"rlctrl: {error}", file=sys.stderr)
+        print(_one_line(error), file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print("rlctrl: interrupted; nothing was written.", file=sys.stderr)
         return 130
     return 0
+
+
+def _one_line(error):
+    return f"rlctrl: {' '.join(str(error).split())}"
 
 
 def _parser():

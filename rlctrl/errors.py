@@ -3,6 +3,8 @@
 import difflib
 import functools
 import inspect
+import math
+import numbers
 
 
 class InputError(ValueError, TypeError):
@@ -17,6 +19,18 @@ def require(holds, argument, rule, value, way_out):
     """Raise `InputError` unless `holds`."""
     if not holds:
         raise InputError(f"`{argument}` {rule}; got {_short(value)}. {way_out}")
+
+
+def require_whole(argument, value, least, way_out):
+    """Raise `InputError` unless `value` is a whole number ≥ `least` (and fits 63 bits)."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= value < 2**63
+    require(whole, argument, f"must be a whole number ≥ {least}", value, way_out)
+
+
+def require_number(argument, value, rule, way_out, low=-math.inf, high=math.inf):
+    """Raise `InputError` unless `value` is a finite real number with low ≤ value ≤ high."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    require(real and math.isfinite(value) and low <= value <= high, argument, rule, value, way_out)
 
 
 def first_line(error) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import rlctrl as rc
-from rlctrl.errors import InputError, NotConverged, nearest, require
+from rlctrl.errors import InputError, NotConverged, first_line, nearest, require, require_whole
 from rlctrl.interop.export import write_json, write_mat, write_npz
 from rlctrl.interop.expression import expression
 from rlctrl.plant import box
@@ -84,10 +85,12 @@ def build(table, default_name) -> Experiment:
     require(policy in POLICIES, "[training] policy", f"must be one of {POLICIES}", policy, nearest(policy, POLICIES))
     comparison = sections["comparison"]
     comparison["x0"] = _states(plant, comparison.get("x0"))
-    seed = table.get("seed", 0)
-    require(isinstance(seed, int) and seed >= 0, "seed", "must be a whole number ≥ 0", seed, "Use 0.")
+    seed, name = table.get("seed", 0), table.get("name", default_name)
+    require_whole("seed", seed, 0, "Use 0.")
+    plain = isinstance(name, str) and re.fullmatch(r"[\w][\w .-]{0,99}", name) is not None
+    require(plain, "name", "must be letters, digits, spaces, dots, dashes or underscores", name, "It names the folder of the run.")
     return Experiment(
-        name=str(table.get("name", default_name)),
+        name=name,
         seed=seed,
         problem=problem,
         method=method,
@@ -112,15 +115,26 @@ def _check_keys(table):
         elif key in SECTIONS:
             known = _known(key, value)
             wrong += [f"`[{key}] {word}` is not known there. {nearest(word, known)}" for word in value if word not in known]
+        else:
+            wrong += _wrong_plant_keys(value) if key == "plant" else []
     for section, needed in (("plant", "name"), ("problem", "gamma"), ("reference", "method")):
         given = table.get(section)
         if not isinstance(given, dict) or needed not in given:
             wrong.append(f"`[{section}] {needed}` must be given.")
     method = table.get("reference", {}).get("method") if isinstance(table.get("reference"), dict) else None
-    if method is not None and method not in METHODS:
+    if method is not None and not (isinstance(method, str) and method in METHODS):
         wrong.append(f"`[reference] method` must be one of {tuple(METHODS)}; got {method!r}. {nearest(method, METHODS)}")
     if wrong:
         raise InputError(" ".join(wrong))
+
+
+def _wrong_plant_keys(values):
+    plants = import_module("plants").PLANTS
+    name = values.get("name")
+    if not isinstance(name, str) or name not in plants:
+        return []  # said later, with the nearest plant
+    known = _keywords(plants[name])
+    return [f"`[plant] {word}` is not a parameter of {name}. {nearest(word, known)}" for word in values if word not in ("name", *known)]
 
 
 def _known(section, table):
@@ -137,7 +151,8 @@ def _construct(section, kind: Callable, values):
     except InputError as error:
         raise InputError(f"[{section}] {error}") from None
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"`[{section}]` has a value of the wrong kind: {error}. Got {values}; compare examples/pendulum.toml.") from None
+        found = " ".join(f"{k} = {v!r}" for k, v in values.items())[:200]
+        raise InputError(f"`[{section}]` has a value of the wrong kind: {first_line(error)}. Got {found}; compare the examples.") from None
 
 
 def _plant(values):
@@ -149,7 +164,7 @@ def _plant(values):
 def _problem(plant, values):
     formulas = {k: values.pop(k) for k in ("reward", "target", "exit_value") if k in values}
     weights = {k: values.pop(k) for k in ("Q", "R", "N") if k in values}
-    one = ("reward" in formulas) != ({"Q", "R"} <= set(weights))
+    one = set(weights) in ({"Q", "R"}, {"Q", "R", "N"}) if "reward" not in formulas else not weights
     require(
         one, "[problem] reward", "as a formula, or `Q` and `R`: exactly one must be given", {**formulas, **weights}, "Give one of them."
     )
@@ -158,8 +173,8 @@ def _problem(plant, values):
     )
     for name in ("target", "exit_value"):
         if name in formulas:
-            of_state = expression(formulas[name], f"[problem] {name}", plant)
-            values[name] = lambda x, p, of_state=of_state: of_state(x, np.zeros(plant.m), p)
+            of_state = expression(formulas[name], f"[problem] {name}", plant, inputs=False)
+            values[name] = lambda x, p, of_state=of_state: of_state(x, None, p)
     return _construct("problem", lambda **v: rc.Problem(plant, reward, **v), values)
 
 
@@ -178,7 +193,8 @@ def _about(plant, values):
     sizes = {"x": plant.n, "u": plant.m}
     for name, size in sizes.items():
         values.setdefault(name, [0.0] * size)
-        fits = isinstance(values[name], list) and len(values[name]) == size
+        given = values[name] if isinstance(values[name], list) else []
+        fits = len(given) == size and all(isinstance(v, int | float) and np.isfinite(v) for v in given)
         require(fits, f"[baseline] {name}", f"must list {size} numbers", values[name], "Give the operating point of the LQR.")
     return values["x"], values["u"]
 
@@ -303,6 +319,7 @@ def run_file(path, out=None, seed=None, progress=False) -> tuple[Path, dict]:
     """
     experiment = load(path)
     if seed is not None:
+        require_whole("--seed", seed, 0, "Use 0.")
         experiment = Experiment(**{**vars(experiment), "seed": seed})
     out = Path(out) if out is not None else Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with _gathered(out) as folder:
@@ -323,30 +340,54 @@ def run_file(path, out=None, seed=None, progress=False) -> tuple[Path, dict]:
     return out, found
 
 
+ARTEFACTS = ("data.npz", "data.mat", "reference.npz", "summary.json")
+
+
 @contextlib.contextmanager
 def _gathered(out: Path):
     """A temporary folder whose contents move to `out` at the end; refuses before any work if `out` cannot be written."""
-    require(not out.exists() or out.is_dir(), "--out", "must be a folder", str(out), "Choose another name.")
+    made: list[Path] = []
+    folder = None
     try:
-        made = _missing_parents(out.parent)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-        writable = not out.exists() or os.access(out, os.W_OK)
-    except OSError as error:
-        raise InputError(f"`--out` must be writable; {out}: {error.strerror}. Choose another folder.") from None
-    try:
-        require(writable, "--out", "must be writable", str(out), "Choose another folder.")
+        try:
+            _refuse_obstacles(out)
+            made = _missing(out.parent)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.exists()  # raises if the name is too long
+            folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=".rlctrl-"))
+        except OSError as error:
+            raise InputError(f"`--out` must be a folder that can be written; {str(out)[:80]}: {error.strerror}. Choose another.") from None
         yield folder
         _move(folder, out)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not out.exists():
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not _exists(out):
             for parent in made:
                 with contextlib.suppress(OSError):
                     parent.rmdir()
 
 
-def _missing_parents(folder: Path) -> list[Path]:
+def _exists(path):
+    with contextlib.suppress(OSError):
+        return path.exists()
+    return False
+
+
+def _refuse_obstacles(out):
+    """Whatever would make moving the artefacts into `out` fail halfway; a name too long raises OSError here."""
+    require(not out.exists() or out.is_dir(), "--out", "must be a folder", str(out), "Choose another name.")
+    require(not out.exists() or os.access(out, os.W_OK), "--out", "must be writable", str(out), "Choose another folder.")
+    figures = out / "figures"
+    in_the_way = [out / name for name in ARTEFACTS if (out / name).is_dir()]
+    in_the_way += [figures] if figures.exists() and not figures.is_dir() else []
+    in_the_way += [p for p in figures.glob("*") if p.is_dir()] if figures.is_dir() else []
+    require(
+        not in_the_way, "--out", "must not hold other things under the names of the artefacts", str(out), f"Move {in_the_way[:1]} away."
+    )
+
+
+def _missing(folder: Path) -> list[Path]:
     """Parents that will have to be made, innermost first."""
     missing = []
     while not folder.exists():
@@ -357,7 +398,7 @@ def _missing_parents(folder: Path) -> list[Path]:
 
 def _move(folder: Path, out: Path):
     out.mkdir(exist_ok=True)
-    for item in folder.rglob("*"):
+    for item in sorted(folder.rglob("*")):
         target = out / item.relative_to(folder)
         if item.is_dir():
             target.mkdir(exist_ok=True)

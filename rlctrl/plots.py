@@ -9,6 +9,7 @@ from collections import namedtuple
 from dataclasses import replace
 from functools import partial, singledispatch
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -38,16 +39,16 @@ METADATA: dict[str, dict] = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), "--", ":")
 GREY, PENS = "0.45", [{"color": c, "linestyle": d} for c, d in zip(COLOURS, DASHES, strict=True)] * 9
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NO_BREAK, RAISED = "\N{NO-BREAK SPACE}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 TURNS = {-2: "−π", -1: "−π/2", 0: "0", 1: "π/2", 2: "π", 3: "3π/2", 4: "2π"}
 NODES, DOTS, PATHS, SPECTRA, BINS = 61, 1500, 3, 5, 61  # a side of a map, data shown, paths per policy, snapshots shown, histogram edges
 Plane = namedtuple("Plane", "z u signals ticks held")  # points (x, u) (…, n+m), π* there, what varies and its coordinates, what does not
 
 
 @singledispatch
-def draw(result, ax=None):  # noqa: ARG001 - the signature of what is registered at the end
+def draw(result, ax=None) -> Any:  # noqa: ARG001 - the signature of what is registered at the end
     """Overview of a result: (figure, array of its panels); with `ax`, its main panel goes there: (figure, ax). Else raises `InputError`."""
-    require(False, "result", "must be what solve, simulate, train, decompose or compare return", type(result).__name__, "Pass one of these.")
+    require(False, "result", "must be what solve, simulate, train, decompose or compare return", type(result).__name__, "Pass a result.")
 
 
 @mpl.rc_context(STYLE)
@@ -72,16 +73,15 @@ def run_figures(reference, training, decomposition, comparison) -> dict[str, Fig
 
 @mpl.rc_context(STYLE)
 def save(figure, folder, name):
-    """Write `name`.pdf, .png and .svg into `folder` (made if missing), each whole or not at all; equal figures give equal bytes."""
+    """Write `name`.pdf, .png and .svg into `folder` (made if missing), each whole or not at all; equal figures give equal bytes.
+
+    The figure's layout is settled by this and stays as it is.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     figure.draw_without_rendering()
-    engine = figure.get_layout_engine()
-    figure.set_layout_engine(None)  # settled above; solving it again per format is most of the time
-    try:
-        for kind, metadata in METADATA.items():
-            write_whole(Path(folder) / f"{name}.{kind}", partial(figure.savefig, format=kind, metadata=metadata, dpi=DPI))
-    finally:
-        figure.set_layout_engine(engine)
+    figure.set_layout_engine(None)  # solving it again per format would take most of the time, and differ a little
+    for kind, metadata in METADATA.items():
+        write_whole(Path(folder) / f"{name}.{kind}", partial(figure.savefig, format=kind, metadata=metadata, dpi=DPI))
 
 
 def _tiles(width, height, columns, *panels) -> Figure:
@@ -142,7 +142,8 @@ def _number(value, digits=3):
 
 
 def _at(signal, value):
-    return f"{signal.name} = {_number(value)}" + ("" if signal.unit == "1" else f" {signal.unit}")
+    text = f"{signal.name} = {_number(value)}" + ("" if signal.unit == "1" else f" {signal.unit}")
+    return text.replace(" ", NO_BREAK)
 
 
 def _legend(ax, columns, **options):
@@ -151,10 +152,10 @@ def _legend(ax, columns, **options):
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, columnspacing=1.0, handlelength=2.2, **options)
 
 
-def _scale(ax, which, values, signed=False):
-    """Logarithmic axis "x" or "y" where sizes span a decade; if signed, symmetric and linear below the smaller ones, over six decades."""
+def _scale(ax, which, values, signed=False, span=10):
+    """Logarithmic axis "x" or "y" where sizes differ by more than `span`; if signed, symmetric and linear below the smaller ones."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    if not sizes.size or sizes.max() <= 10 * sizes.min():
+    if not sizes.size or sizes.max() <= span * sizes.min():
         return
     floor = 10 ** np.floor(np.log10(max(np.quantile(sizes, 0.1), 1e-6 * sizes.max())))
     getattr(ax, f"set_{which}scale")("symlog" if signed else "log", **({"linthresh": floor} if signed else {}))
@@ -209,15 +210,15 @@ def _signal_panel(trajectories, k, ax):
     """Signal k of (states, inputs) over time: mean and 5–95 % band, or single paths where a state turns (a mean of angles says nothing)."""
     path = next(iter(trajectories.values()))
     signal, n = (*path.states, *path.inputs)[k], len(path.states)
-    plot = _paths if len(path.x) == 1 or any(s.periodic for s in path.states) else _band
+    single = len(path.x) == 1 or any(s.periodic for s in path.states)
     for pen, (name, path) in zip(PENS, trajectories.items(), strict=False):
         pen = pen | {"label": name, "drawstyle": "steps-post" if k >= n else "default"}
-        plot(ax, path.t, _living(path, k), signal, pen)
+        (_paths if single else _band)(ax, path.t, _living(path, k), signal, pen)
     _frame(ax, signal, whole=k >= n)
     time = "sample k" if np.array_equal(path.t, np.arange(len(path.t))) else "t [s]"  # no sampling time, or one of 1 s
     ax.set(xlabel=time, ylabel=signal.label, xlim=path.t[[0, -1]])
     if k == 0 and any(trajectories):
-        _legend(ax, 4)
+        _legend(ax, 4, title="single paths on the same noise" if single else f"mean and 5–95 % band of {len(path.x)} paths")
 
 
 def _living(path, k):
@@ -281,7 +282,7 @@ def _cut_panel(reference, field, k, ax):
 def _e_q_panel(d, ax, fields=None, block=0):
     """(T10) e_Q over two states under π* (block 0), or over first state and first input (block 1), with data that training visited."""
     plane, star, best, _ = (fields or _fields(d.reference, d.run, d))[block]
-    inputs = ("u = π*(x)", "other u at π*" if len(d.reference.inputs) > 1 else "")[block]
+    inputs = (f"u{NO_BREAK}={NO_BREAK}π*(x)", "other u at π*" if len(d.reference.inputs) > 1 else "")[block]
     noise = " (round-off)" if np.max(np.abs(star - best)) < 1e-11 * np.max(np.abs(star)) else ""
     _map(ax, plane._replace(held=", ".join(filter(None, (inputs, plane.held)))), star - best, f"$e_Q${noise}", signed=True)
     if len(plane.ticks) == 2:
@@ -315,8 +316,7 @@ def _step_panel(step, label, curves, ax, columns=0, signed=False):
 def _td_panel(training, ax):
     """Root mean square TD error (T6) on the replay memory."""
     s = training.snapshots
-    curves = {"mean since last snapshot": s.td_rms_mean, "at snapshot": s.td_rms}
-    _step_panel(s.step, r"rms $e^\omega$ on $R_k$", curves, ax, 2)
+    _step_panel(s.step, r"rms $e^\omega$ on $R_k$", {"mean since last snapshot": s.td_rms_mean, "at snapshot": s.td_rms}, ax, 2)
 
 
 def _terms_panel(d, ax):
@@ -375,9 +375,7 @@ def _returns_panel(comparison, ax, reference=None):
         start = next(iter(comparison.trajectories.values())).x[:, 0]
         ax.axvline(reference.V(start).mean(), color=GREY, linestyle=":", label="V*(x₀), endless horizon")
         _legend(ax, 1)
-    means = np.array([comparison.returns[name].mean for name in names])
-    if np.max(np.abs(means)) > 30 * np.min(np.abs(means)):
-        _scale(ax, "x", means, signed=True)
+    _scale(ax, "x", np.array([r.mean for r in comparison.returns.values()]), signed=True, span=30)
 
 
 def _drawn(layout, result, ax=None):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from rlctrl.errors import require, strict
+from rlctrl.errors import require, require_whole, strict
 from rlctrl.policy import as_policy
 from rlctrl.result import Result
 from rlctrl.tree import saved
@@ -84,8 +84,8 @@ def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
     n = problem.plant.n
     require(x0.ndim == 2 and x0.shape[1] == n, "x0", f"must have shape ({n},) or (batch, {n})", x0.shape, "One row per path.")
     require(bool(np.all(np.isfinite(x0))), "x0", "must be finite", x0.tolist(), "Check the initial state.")
-    whole = isinstance(steps, int | np.integer) and steps >= 1
-    require(whole, "steps", "must be a whole number ≥ 1", steps, "Use e.g. 200.")
+    require_whole("steps", steps, 1, "Use e.g. 200.")
+    require_whole("seed", seed, 0, "Use 0.")
     policy = as_policy(policy, problem)
     start, ending, x, u, r, going, left = _rollout(problem.kernel, policy, x0, jax.random.key(seed), int(steps))
     swap = [np.swapaxes(np.asarray(a), 0, 1) for a in (x, u, r, going, left)]
@@ -114,6 +114,7 @@ def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) 
     if steps is None:
         require(problem.gamma < 1, "steps", "must be given when gamma is 1", steps, "Say how long a path may last.")
         steps = int(np.ceil(np.log(1e-6) / np.log(problem.gamma)))
+    require_whole("paths", paths, 1, "Use e.g. 1000.")
     x0 = np.atleast_2d(np.asarray(x0, float))
     path = simulate(problem, policy, np.repeat(x0, paths, axis=0), steps, seed=seed)
     samples = path.returns

@@ -53,6 +53,9 @@ def write_whole(path, write):
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # as an ordinary open() would have made it
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Formulas in text equal Python's own arithmetic; whatever is not arithmetic is refused in one sentence."""
 
+import contextlib
 import math
 import os
 import re
@@ -244,3 +245,12 @@ def test_a_formula_too_deep_is_refused(text):
 
 def test_a_formula_may_span_lines():
     assert value("\n  -theta**2\n  - omega**2\n", (0.5, 2.0, 0.0)) == pytest.approx(-4.25)
+
+
+@pytest.mark.parametrize("count", [50, 300, 600, 990])
+def test_many_operations_are_evaluated_or_refused(count):
+    """Within the longest formula as well, Python's recursion limit is no answer."""
+    for text, expected in (("-" * count + "theta", (-1) ** count), ("+".join(["1"] * (count // 2)), count // 2)):
+        with contextlib.suppress(rc.InputError):
+            assert value(text, (1.0, 0.0, 0.0)) == expected
+    assert value("-" * 50 + "theta", (1.0, 0.0, 0.0)) == 1.0

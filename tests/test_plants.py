@@ -6,7 +6,6 @@ import re
 import casadi as ca
 import numpy as np
 import pytest
-from scipy.linalg import expm
 
 import plants
 import rlctrl as rc
@@ -254,14 +253,6 @@ def test_linear_discrete_jacobian_is_at_the_mean_of_the_noise():
         got = plants.linear(A, B, matrix, c, discrete=True).jacobian(np.ones(3), np.ones(2))
         np.testing.assert_array_equal(got[0], A)
         np.testing.assert_array_equal(got[1], B)
-
-
-def test_linear_flow_tends_to_the_matrix_exponential():
-    A, B, _, _ = random_matrices()
-    block = expm(np.block([[A, B], [np.zeros((2, 5))]]) * 0.1)
-    problem = rc.Problem(plants.linear(A, B), rc.quadratic(np.ones(3), np.ones(2)), gamma=1.0, dt=0.1, exit="free", substeps=32)
-    x, u = np.array([0.3, -1.0, 0.5]), np.array([1.0, -2.0])
-    np.testing.assert_allclose(problem.transition(x, u, []), (block @ np.concatenate([x, u]))[:3], rtol=1e-9)
 
 
 def test_linear_takes_bounds_per_signal_and_flat_columns():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,47 @@ def test_ci_reads_the_commands_from_the_readme_and_runs_them(number):
     function = re.search(r"^readme_command\(\) \{.*?^\}$", text, re.MULTILINE | re.DOTALL)
     assert function
     assert bash(f"{function[0]}\nreadme_command {number}").stdout.splitlines() == [COMMANDS[number - 1]]
-    assert re.search(rf"^eval .*readme_command {number}", text, re.MULTILINE) or re.search(rf"^\w+ {number}$", text, re.MULTILINE)
+
+
+STUB = """#!/bin/sh
+echo "$(basename "$0") $*" >> "$LOG"
+if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && : > "$3/bin/activate"; fi
+"""
+
+
+def rehearse(folder, readme):
+    """Run a copy of .ci/run beside another README, all programs replaced by ones that only write down how they were called."""
+    (folder / ".ci").mkdir()
+    (folder / "examples").mkdir()
+    shutil.copy(SCRIPT, folder / ".ci" / "run")
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    (folder / "bin").mkdir()
+    for name in ("python3", "python", "rlctrl", "ruff", "pyright"):
+        (folder / "bin" / name).write_text(STUB)
+        (folder / "bin" / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "LOG": str(folder / "log")}
+    done = bash(str(folder / ".ci" / "run"), env=environment)
+    log = folder / "log"
+    return done.returncode, log.read_text().splitlines() if log.exists() else []
+
+
+OTHER = (
+    "# Other\n\n```sh\npython -m pip install . && rlctrl run examples/other.toml\npython -m pip install '.[test]' && python -m other\n```\n"
+)
+
+
+def test_ci_runs_what_the_readme_says(tmp_path):
+    code, calls = rehearse(tmp_path, OTHER)
+    assert code == 0
+    wanted = ["python -m pip install .", "rlctrl run examples/other.toml", "python -m pip install .[test]", "python -m other"]
+    assert [c for c in calls if c in wanted] == wanted
+    assert [c for c in calls if c.startswith("ruff")] == ["ruff check .", "ruff format --check ."]
+    assert [c for c in calls if c.startswith("pyright")]
+
+
+@pytest.mark.parametrize("readme", ["# No commands\n", OTHER.replace("python -m pip install '.[test]' && python -m other\n", "")])
+def test_ci_fails_without_the_commands(tmp_path, readme):
+    assert rehearse(tmp_path, readme)[0] != 0
 
 
 def test_the_first_python_block_runs(tmp_path):

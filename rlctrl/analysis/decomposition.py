@@ -16,7 +16,7 @@ from scipy.stats import qmc
 from rlctrl.analysis.fit import best_fit, nearest_equivalent, with_fitted_output
 from rlctrl.analysis.terms import RANK_TOLERANCE, SnapshotTerms, all_snapshots, remainder_norms
 from rlctrl.critic.network import CriticQ
-from rlctrl.errors import InputError, require, strict
+from rlctrl.errors import InputError, require, require_whole, strict
 from rlctrl.plant import box
 from rlctrl.progress import Progress
 from rlctrl.result import Result
@@ -204,6 +204,8 @@ def decompose(run, reference, *, points=2048, starts=3, iterations=120, measure=
     trained weights. `iterations`: most Levenberg–Marquardt steps per start. `seed` draws points and starts; `progress` shows a bar.
     Raises `InputError` if the reference is of another problem or an input is unbounded under "uniform".
     """
+    for argument, value, least in (("points", points, 4), ("starts", starts, 0), ("iterations", iterations, 1), ("seed", seed, 0)):
+        require_whole(argument, value, least, "Leave it out to use the default.")
     kernel = run.problem.kernel
     same = (
         reference.kernel.update == kernel.update and np.array_equal(reference.kernel.p, kernel.p) and reference.kernel.gamma == kernel.gamma

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.critic.features import ACTIVATIONS, FEATURES, FeatureMap, feature_map
-from rlctrl.errors import nearest, require, strict
+from rlctrl.errors import nearest, require, require_number, require_whole, strict
 from rlctrl.tree import record
 
 
@@ -32,14 +32,16 @@ class Critic:
     scale: float = 1.0
 
     def __post_init__(self):
-        hidden = tuple(int(h) for h in np.atleast_1d(self.hidden))
-        require(len(hidden) > 0 and min(hidden) >= 1, "hidden", "must be unit counts ≥ 1", self.hidden, "Use e.g. 32.")
-        object.__setattr__(self, "hidden", hidden)
-        known = self.activation in ACTIVATIONS
+        hidden = (self.hidden,) if np.ndim(self.hidden) == 0 else tuple(self.hidden)
+        require(len(hidden) > 0, "hidden", "must list at least one layer", self.hidden, "Use e.g. 32.")
+        for units in hidden:
+            require_whole("hidden", units, 1, "Use e.g. 32 units.")
+        object.__setattr__(self, "hidden", tuple(int(h) for h in hidden))
+        require_whole("degree", self.degree, 1, "Use 2.")
+        require_number("scale", self.scale, "must be a positive number", "Use 1.", low=1e-300)
+        known = isinstance(self.activation, str) and self.activation in ACTIVATIONS
         require(known, "activation", f"must be one of {tuple(ACTIVATIONS)}", self.activation, nearest(self.activation, ACTIVATIONS))
         require(self.features in FEATURES, "features", f"must be one of {FEATURES}", self.features, nearest(self.features, FEATURES))
-        require(self.degree >= 1, "degree", "must be at least 1", self.degree, "Use 2.")
-        require(self.scale > 0, "scale", "must be positive", self.scale, "Use 1.")
 
     def network(self, plant) -> "Network":
         """The architecture for a plant's states and inputs."""

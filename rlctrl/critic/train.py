@@ -14,7 +14,7 @@ import numpy as np
 
 from rlctrl.critic.network import Critic, CriticQ, Network
 from rlctrl.critic.td import Transitions, replay_gradient
-from rlctrl.errors import NotConverged, require, strict
+from rlctrl.errors import NotConverged, require, require_number, require_whole, strict
 from rlctrl.maximise import input_set
 from rlctrl.plant import box
 from rlctrl.policy import GreedyPolicy, as_policy
@@ -43,14 +43,12 @@ class ReplayTD:
 
     def __post_init__(self):
         for name in ("memory", "restart", "snapshots"):
-            value = getattr(self, name)
-            whole = isinstance(value, int | np.integer) and value >= 1
-            require(whole, name, "must be a whole number ≥ 1", value, f"The default is {ReplayTD.__dataclass_fields__[name].default}.")
+            require_whole(name, getattr(self, name), 1, f"The default is {ReplayTD.__dataclass_fields__[name].default}.")
         rate: Any = 4.0 / self.memory if self.rate is None else self.rate
-        good = np.ndim(rate) == 0 and 0 < float(rate) < np.inf
-        require(good, "rate", "must be a positive number", rate, f"The theory asks for less than 8/memory = {8 / self.memory:.4g}.")
+        limit = f"The theory asks for less than 8/memory = {8 / self.memory:.4g}."
+        require_number("rate", rate, "must be a positive number", limit, low=1e-300)
         object.__setattr__(self, "rate", float(rate))
-        require(self.exploration >= 0, "exploration", "must be ≥ 0", self.exploration, "Use 0 for none.")
+        require_number("exploration", self.exploration, "must be a number ≥ 0", "Use 0 for none.", low=0.0)
 
 
 @record(arrays=("z", "z_next", "t"))
@@ -191,8 +189,8 @@ def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, progres
     scheme = ReplayTD() if scheme is None else scheme
     require(isinstance(critic, Critic), "critic", "must be an rc.Critic", critic, "Use rc.Critic(hidden=32).")
     require(isinstance(scheme, ReplayTD), "scheme", "must be an rc.ReplayTD", scheme, "Use rc.ReplayTD().")
-    whole = isinstance(steps, int | np.integer) and steps >= 2
-    require(whole, "steps", "must be a whole number ≥ 2", steps, "Use e.g. 20_000.")
+    require_whole("steps", steps, 2, "Use e.g. 20_000.")
+    require_whole("seed", seed, 0, "Use 0.")
     low, high = box(problem.plant.states)
     bounded = bool(np.all(np.isfinite(high - low)))
     require(bounded, "states", "must be bounded to draw restarts from", (low.tolist(), high.tolist()), "Give the states low and high.")

@@ -39,18 +39,22 @@ OPERATORS = {
 }  # fmt: skip
 
 
-def expression(text, argument, plant):
-    """(x, u, p) → CasADi expression for a formula in the plant's signal and parameter names.
+def expression(text, argument, plant, inputs=True):
+    """(x, u, p) → CasADi expression for a formula in the plant's signal and parameter names; without `inputs`, of the states only.
 
     Raises `InputError` naming `argument` for a syntax error, an unknown name or a construct that is not arithmetic.
     """
     require(isinstance(text, str), argument, "must be a formula in quotes", text, 'Write e.g. "-theta**2".')
     tree = _parse(text, argument)
-    signals = [s.name for s in (*plant.states, *plant.inputs)]
-    _check(tree, argument, {*signals, *plant.params, *CONSTANTS})
+    signals = [s.name for s in (*plant.states, *(plant.inputs if inputs else ()))]
+    try:
+        _check(tree, argument, {*signals, *plant.params, *CONSTANTS})
+    except RecursionError:
+        raise InputError(f"`{argument}` must not nest so deep; got {text[:60]!r}…. Write the reward in Python instead.") from None
 
     def function(x, u, p):
-        values = dict(zip(signals, [*(x[k] for k in range(plant.n)), *(u[k] for k in range(plant.m))], strict=True))
+        entries = [*(x[k] for k in range(plant.n)), *(u[k] for k in range(plant.m if inputs else 0))]
+        values = dict(zip(signals, entries, strict=True))
         scalars = {name: getattr(p, name) for name in plant.params}
         return _build(tree, CONSTANTS | scalars | values)
 

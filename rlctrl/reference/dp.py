@@ -8,13 +8,14 @@ Error statement, the sum of: the contraction bound; the discretisation estimated
 the quadrature (the final policy evaluated at the doubled order); for `exit="free"` the truncation (box margin halved on the 2h level).
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.errors import require, strict
+from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.grid import ORDERS, box_grid
 from rlctrl.maximise import input_set
 from rlctrl.plant import box
@@ -63,13 +64,19 @@ class GridDP:
     iterations: int = 200
 
     def __post_init__(self):
-        shape = tuple(int(s) for s in np.atleast_1d(self.shape))
-        object.__setattr__(self, "shape", shape)
+        shape = (self.shape,) if np.ndim(self.shape) == 0 else tuple(self.shape)
         require(self.order in ORDERS, "order", f"must be one of {ORDERS}", self.order, "Use 1 where V has kinks.")
-        least = 2 * (self.order + 2)
-        require(min(shape) >= least, "shape", f"needs at least {least} nodes a side at order {self.order}", shape, "Refine.")
-        require(self.tolerance > 0, "tolerance", "must be positive", self.tolerance, "Use 1e-9.")
-        require(self.quadrature >= 1, "quadrature", "must be at least 1", self.quadrature, "Use 5.")
+        for size in shape:
+            require_whole("shape", size, 2 * (self.order + 2), "Give that many nodes or more per state.")
+        for count in np.atleast_1d(np.asarray(self.inputs, dtype=object)):
+            require_whole("inputs", count, 3, "Use e.g. 21 candidates per continuous input.")
+        require_whole("quadrature", self.quadrature, 1, "Use 5 nodes per noise channel.")
+        require_whole("iterations", self.iterations, 1, "Use 200.")
+        require_number("tolerance", self.tolerance, "must be a positive number", "Use 1e-9.", low=1e-300)
+        require_number("margin", self.margin, "must be a number ≥ 0", "Use 0.25.", low=0.0)
+        if self.memory is not None:
+            require_number("memory", self.memory, "must be a positive number of GiB", "Leave it out to use what is free.", low=1e-300)
+        object.__setattr__(self, "shape", tuple(int(s) for s in shape))
 
     def solve(self, problem, progress=False):
         """The reference; `rc.solve` calls this."""
@@ -250,7 +257,7 @@ def _discretisation(levels, order):
     if len(levels) == 1:
         return float("inf")
     changes = []
-    for coarse, fine in zip(levels[-3:-1], levels[-2:], strict=False):
+    for coarse, fine in itertools.pairwise(levels[-3:]):
         points = fine.bellman.judged()
         values = (evaluate_value(level.bellman.value(level.values), points) for level in (coarse, fine))
         changes.append(float(np.max(np.abs(np.subtract(*map(np.asarray, values))))))

@@ -36,6 +36,7 @@ from rlctrl.reference.markov_chain import Hamiltonian, best_input, differences, 
 
 SCHEMES = ("upwind", "filtered")
 FILTER = 1.0  # bound of the filter, relative to the mean size of the terms of the equation, times √(1/nodes a side)
+DAMPING = 0.65  # of steps with the monotone operator: contracts every mode of the second-order differences along the drift
 SAFETY, LEAST_ORDER = 2.0, 0.5  # on estimates from an observed order; what is assumed where the levels show none
 BLOCK, CHUNK = 2048, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 
@@ -53,17 +54,18 @@ class _Scheme:
     given: Any
 
     @classmethod
-    def make(cls, problem, hamiltonian, grid, rest):
+    def make(cls, problem, hamiltonian, grid, rest, walls):
         points = grid.points()
         end, fixed = in_chunks(lambda x: _ends(problem.kernel, x), BLOCK, points)
         given = np.where(fixed, end, 0.0)
         if rest is not None:
             fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
-        return cls(hamiltonian, grid, points, differences(grid, problem.exit, hamiltonian.noisy), end, fixed, given)
+        return cls(hamiltonian, grid, points, differences(grid, walls, hamiltonian.noisy), end, fixed, given)
 
     @property
     def rho(self):
-        return float(self.hamiltonian.generator.rho)
+        """Discount rate; without discount a trace of one, so that a policy that never ends gives a large value instead of a singular matrix."""
+        return max(float(self.hamiltonian.generator.rho), 1e-11 * self.rate)
 
     @cached_property
     def rate(self):
@@ -71,6 +73,16 @@ class _Scheme:
         n = len(self.grid.axes)
         c = self.parts(np.repeat(self.hamiltonian.inputs.candidates[-1:], len(self.points), 0))[0]
         return float(np.max(np.max(c[:, :n] + c[:, n : 2 * n], 0) / (self.hamiltonian.steps * self.grid.shape))) + 1e-300
+
+    def edge(self):
+        """Nodes on the walls of the grid."""
+        sides = np.meshgrid(*[(np.arange(a.size) % (a.size - 1) == 0) & (a.period is None) for a in self.grid.axes], indexing="ij")
+        return np.any(sides, 0).ravel()
+
+    @staticmethod
+    def goal(values, tolerance):
+        """What the bound must reach."""
+        return tolerance * max(float(np.ptp(values)), 1e-6 * float(np.max(np.abs(values))), 1e-12)
 
     def improve(self, blend, values, policy):
         """argmax_u H_u(V) and max_u H_u(V), 0 where V is given."""
@@ -103,15 +115,14 @@ def _factor(matrix, dimensions):
     """A function b → matrix⁻¹b: sparse LU, in three dimensions GMRES with an incomplete LU and LU where that fails."""
     scale = 1 / np.maximum(abs(matrix).max(1).toarray().ravel(), 1e-300)
     scaled = sparse.csc_matrix(sparse.diags(scale) @ matrix)
-    options = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.01, "options": {"SymmetricMode": True}}
     if dimensions < 3:
-        lu = linalg.splu(scaled, **options)
+        lu = linalg.splu(scaled)
         return lambda b: lu.solve(scale * b)
-    inner = linalg.LinearOperator(scaled.shape, linalg.spilu(scaled, drop_tol=1e-3, fill_factor=10, **options).solve)
+    inner = linalg.LinearOperator(scaled.shape, linalg.spilu(scaled, drop_tol=1e-3, fill_factor=10).solve)
 
     def solve(b):
         found, failed = linalg.gmres(scaled, scale * b, rtol=1e-11, restart=40, maxiter=10, M=inner)
-        return linalg.splu(scaled, **options).solve(scale * b) if failed else found
+        return linalg.splu(scaled).solve(scale * b) if failed else found
 
     return solve
 
@@ -134,7 +145,7 @@ def _howard(scheme, blend, values, policy, tolerance, most, show=lambda *_: None
     solve, rows, bound, shift = None, [], np.inf, 0.0
     for k in range(most + 1):
         policy, slack = scheme.improve(blend, values, policy)
-        goal, residual = tolerance * max(float(np.ptp(values)), 1e-12), float(np.max(np.abs(slack)))
+        goal, residual = scheme.goal(values, tolerance), float(np.max(np.abs(slack)))
         if solve is not None and not shift:
             bound = float(np.max(np.abs(solve(np.abs(slack)))))
         rows.append((k, residual, bound))
@@ -152,12 +163,41 @@ def _howard(scheme, blend, values, policy, tolerance, most, show=lambda *_: None
 
 def _evaluate(scheme, blend, policy, values, shift):
     """The inverse of the linear operator of a policy, and its value (NaN where it has none)."""
+    matrix, right = scheme.linear(blend, policy, values, shift)
     try:
-        matrix, right = scheme.linear(blend, policy, values, shift)
+        if not np.all(np.isfinite(matrix.data)):
+            raise RuntimeError("not finite")
         solve = _factor(matrix, len(scheme.grid.axes))
         return solve, solve(right)
     except RuntimeError:  # exactly singular
-        return None, np.full(len(values), np.nan)
+        return np.zeros_like, np.full(len(values), np.nan)
+
+
+def _refine(scheme, share, low, values, tolerance, most, show) -> _State:
+    """The equation with second-order differences: Newton steps (policy iteration) where they halve the residual, else steps with the monotone
+    operator as preconditioner, which converge where the second-order differences along the drift are stable."""
+    blend, rows, bound, sweeps = scheme.differences.blended(share), [], np.inf, 0
+    policy, slack = scheme.improve(blend, values, low.policy)
+    solve, limit = low.solve, 10 * float(np.ptp(low.values)) + 1e-12
+    for k in range(most):
+        size, goal = np.sum(np.abs(slack)), scheme.goal(values, tolerance)
+        if not sweeps:
+            solve, new = _evaluate(scheme, blend, policy, values, 0.0)
+            found, left = scheme.improve(blend, new, policy)
+            if np.sum(np.abs(left)) <= 0.5 * size:
+                values, policy, slack = new, found, left
+            else:
+                solve, sweeps = low.solve, 5
+        if sweeps:
+            sweeps -= 1
+            values = values + DAMPING * solve(slack)
+            policy, slack = scheme.improve(blend, values, policy)
+        bound = float(np.max(np.abs(solve(np.abs(slack)))))
+        rows.append((k, float(np.max(np.abs(slack))), bound))
+        show(k, bound, goal)
+        if bound <= goal or not np.ptp(values) <= limit:
+            break
+    return _State(values, policy, slack, solve, bound, tuple(rows), bool(bound <= goal))
 
 
 def _high_share(scheme, state, strength):
@@ -183,6 +223,7 @@ class _Level:
     state: _State
     low: _State
     share: Any
+    walls: str
     fell_back: bool
 
     @property
@@ -287,13 +328,20 @@ class HJB:
     def _levels(self, problem):
         """Shapes from coarse to fine: halved while every side keeps enough nodes, at most three."""
         require(len(self.shape) == problem.plant.n, "shape", f"needs one number per state ({problem.plant.n})", self.shape, "Count them.")
+        require(self._hits_target(problem, self.shape), "target", "must contain a node of the grid", self.shape, "Refine, or enlarge it.")
         shapes = [self.shape]
         while len(shapes) < 3:
             half = tuple(s // 2 if s_.periodic else (s + 1) // 2 for s, s_ in zip(shapes[0], problem.plant.states, strict=True))
-            if min(half) < 5:
+            if min(half) < 5 or not self._hits_target(problem, half):
                 break
             shapes.insert(0, half)
         return shapes
+
+    @staticmethod
+    def _hits_target(problem, shape):
+        """Whether a node of the grid lies in the target, if there is one."""
+        grid = box_grid(*box(problem.plant.states), shape, problem.kernel.periodic)
+        return problem.target is None or bool(np.any(in_chunks(lambda x: _ends(problem.kernel, x), BLOCK, grid.points())[1]))
 
     def _margin(self, problem, shape, rest):
         """The margin asked for; by default 0.25 of a box that the policy of the coarsest grid leaves."""
@@ -310,33 +358,44 @@ class HJB:
         return replace(hamiltonian, affine=bool(np.all(inputs.step > 0)) and bool(hamiltonian.is_affine(x, u, other)))
 
     def _solve_level(self, problem, shape, margin, rest, start, show) -> _Level:
+        """One level. exit="free" extrapolates at the walls of the grid, or stops motion across them if that does not settle."""
         low, high = box(problem.plant.states)
         grid = box_grid(low, high, shape, problem.kernel.periodic, 1, margin if problem.exit == "free" else 0.0)
-        scheme = _Scheme.make(problem, self._hamiltonian(problem, grid), grid, rest)
+        hamiltonian, level = self._hamiltonian(problem, grid), None
+        for walls in ("free", "stop") if problem.exit == "free" else (problem.exit,):
+            scheme = _Scheme.make(problem, hamiltonian, grid, rest, walls)
+            level = self._on_grid(scheme, start, show, walls)
+            if level.state.converged:
+                break
+        assert level is not None
+        return level
+
+    def _on_grid(self, scheme, start, show, walls) -> _Level:
         monotone, filtered = scheme.differences.blended(np.zeros(len(scheme.points))), self.scheme == "filtered"
         first = _first(scheme, start, start and start.low.values)
         tolerance = max(1e-3, self.tolerance) if filtered else self.tolerance
         state = _howard(scheme, monotone, *first, tolerance, self.iterations, show)
         if filtered and state.converged:
-            level = self._filtered(scheme, state, start, show)
+            level = self._filtered(scheme, state, start, show, walls)
             if level is not None:
                 return level
             state = _howard(scheme, monotone, state.values, state.policy, self.tolerance, self.iterations, show)
-        return _Level(scheme, state, state, np.zeros(len(scheme.points)), filtered)
+        return _Level(scheme, state, state, np.zeros(len(scheme.points)), walls, filtered)
 
-    def _filtered(self, scheme, low, start, show):
-        """The filtered scheme from the monotone solution; nodes where the policy does not settle become monotone. None if it fails."""
+    def _filtered(self, scheme, low, start, show, walls):
+        """The filtered scheme from the monotone solution; nodes where the residual stays become monotone. None if it does not settle."""
         share = _high_share(scheme, low, FILTER)
-        first = _first(scheme, start, start.state.values) if start and not start.fell_back else (low.values, low.policy)
-        for _ in range(4):
-            state = _howard(scheme, scheme.differences.blended(share), *first, self.tolerance, min(12, self.iterations), show)
-            if state.converged and np.max(np.abs(state.values - low.values)) <= 3 * np.ptp(low.values) + 1e-300:
-                return _Level(scheme, state, low, share, False)
-            slack = np.abs(state.slack)
-            if not np.all(np.isfinite(slack)):
+        values = _first(scheme, start, start.state.values)[0] if start and not start.fell_back else low.values
+        edge = scheme.edge() if walls == "free" else np.zeros(len(share), bool)
+        for _ in range(3):
+            state = _refine(scheme, share, low, values, self.tolerance, self.iterations, show)
+            if state.converged:
+                return _Level(scheme, state, low, share, walls, False)
+            if not np.all(np.isfinite(state.values)):
                 return None
-            share = np.where(slack > 0.01 * np.max(slack), 0.0, share)
-            first = (state.values, state.policy)
+            slack = np.abs(state.slack)
+            stuck = edge if np.any(share[edge]) else slack > 0.1 * np.max(slack)
+            share, values = np.where(stuck, 0.0, share), low.values
         return None
 
     def _error_terms(self, problem, levels, margin, rest):
@@ -429,6 +488,8 @@ def _notes(problem, level, rest):
         yield f"Second-order differences at {100 * np.mean(level.share):.2f} % of the nodes."
     if level.fell_back:
         yield "The filtered scheme did not settle: this is the monotone solution, of first order."
+    if level.walls == "stop":
+        yield "Extrapolation at the walls of the grid did not settle: motion across them was stopped, which favours states near them."
     if rest is not None:
         pinned = scheme.points[np.argmax(scheme.fixed)]
         yield f"V = 0 was set at x = {pinned.round(6).tolist()}, the node nearest the rest state {rest.round(6).tolist()}."

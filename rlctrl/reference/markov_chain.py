@@ -5,8 +5,8 @@
 Terms: b_k⁺ and b_k⁻ times one-sided differences along the drift; then, with noise, the monotone cross stencil (second differences of the
 axes, diagonal neighbours by the sign of a_kl); then the same diffusion by central differences, which needs no diagonal dominance but is
 not monotone. `low` is the monotone choice (first order), `high` the second-order one (three nodes along the drift). Exit rules at the
-walls: "clip" no flux out; "absorb" an exit at `EXIT_RATE` times the rate of one cell; "free" low: no motion across, high: quadratic
-extrapolation.
+walls: "clip" no flux out; "absorb" an exit at `EXIT_RATE` times the rate of one cell; "free" one-sided differences pointing inwards, that is
+linear (high: quadratic) extrapolation; "stop" no motion across.
 """
 
 import itertools
@@ -245,7 +245,8 @@ class _Axis:
             up_exit[-1], second_exit[[0, -1]] = EXIT_RATE / h, EXIT_RATE / h**2
             up[-1, -1] = up_high[-1, -1] = -EXIT_RATE / h
             second[[0, -1], [0, -1]] = -EXIT_RATE / h**2
-        else:
+        elif exit_rule == "free":
+            up[-1, -2:] = np.array([-1.0, 1.0]) / h
             up_high[-1, -3:] = central[-1, -3:] = np.array([1.0, -4.0, 3.0]) / (2 * h)
             central[0, :3] = np.array([-3.0, 4.0, -1.0]) / (2 * h)
         second_high[[0, -1]] = second_high[[1, -2]] if exit_rule == "free" else second[[0, -1]]

@@ -6,9 +6,10 @@ at the points. A linear start stabilises at best near the point of rest, so the 
 condition is set: the box is a window on R^n, and V is the smooth solution there. Without discount V = 0 at rest.
 
 Error statement, estimated, a sum of: the residual off the points times a time constant (1/ρ; without discount the slowest one of the
-closed loop at rest); the change from degree d−2 to d, extrapolated with the rate at which residual/σ_min fell; rounding/σ_min, σ_min the
-smallest singular value of the least squares. A small σ_min says that the equation does not single out V on this box: it happens where
-noise crosses the boundary and the degree suffices for solutions that explode outside.
+closed loop at rest); the change from degree d−2 to d, extrapolated with the root of the factor by which residual/σ_min fell (where the
+closed loop leaves the box, V converges more slowly than the residual); rounding/σ_min, σ_min the smallest singular value of the least
+squares. A small σ_min says that the equation does not single out V on this box: it happens where noise crosses the boundary and the degree
+suffices for solutions that explode outside.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, optimize
-from scipy.stats import qmc
 
 from rlctrl.errors import require, strict
 from rlctrl.maximise import InputSet, input_set, maximise
@@ -160,8 +160,8 @@ class _Form:
 
 def _form(problem, candidates) -> _Form:
     plant = problem.plant
-    x, u, _, p, _, reward = problem.symbolic()
-    drift, sigma = plant.drift_function(x, u, p), plant.diffusion_function(x, u, p)
+    x, u, p = plant.symbols()
+    drift, sigma, reward = plant.drift_function(x, u, p), plant.diffusion_function(x, u, p), problem.reward_of(x, u, p)
     covariance = ca.sparsify(sigma @ sigma.T) if plant.law.q else ca.SX(plant.n, plant.n)
     pairs = tuple((i, j) for i, j in zip(*covariance.sparsity().get_triplet(), strict=True) if i <= j)
     affine = ca.is_linear(drift, u) and ca.is_quadratic(reward, u) and (not pairs or ca.is_linear(sigma, u))
@@ -204,10 +204,11 @@ def _products(tables, index, *axes):
 
 
 def _nodes(index, basis, ratio):
-    """Collocation points in [−1, 1]^n: a Chebyshev tensor grid, or a Halton sequence with Chebyshev density."""
+    """Collocation points in [−1, 1]^n: a Chebyshev tensor grid, or a Kronecker sequence with Chebyshev density."""
     n = index.shape[1]
     if basis == "total" and n > 1:
-        return np.cos(np.pi * qmc.Halton(n, seed=0).random(int(np.ceil(ratio * len(index)))))
+        step = np.max(np.real(np.roots([1, *[0] * (n - 1), -1, -1]))) ** -np.arange(1.0, n + 1)  # powers of a generalised golden ratio
+        return np.cos(np.pi * np.mod(0.5 + step * np.arange(np.ceil(ratio * len(index)))[:, None], 1.0))
     side = int(np.ceil(ratio ** (1 / n) * (index.max() + 1)))
     axis = np.cos(np.pi * (np.arange(side) + 0.5) / side)
     return np.stack(np.meshgrid(*[axis] * n, indexing="ij"), -1).reshape(-1, n)
@@ -274,9 +275,11 @@ class _Collocation:
         for i, curvature in enumerate(self.curvatures):
             rows -= spread[:, i, None] * curvature[: self.count, columns]
         size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
-        (R,) = linalg.qr(np.column_stack([rows / size, reward]), mode="r", overwrite_a=True, check_finite=False)
-        c, k = np.zeros(len(columns)), len(size)
-        c[columns] = linalg.solve_triangular(R[:k, :k], R[:k, k]) / size
+        R, c, k = np.asarray(np.linalg.qr(np.column_stack([rows / size, reward]), mode="r")), np.zeros(len(columns)), len(size)
+        try:
+            c[columns] = linalg.solve_triangular(R[:k, :k], R[:k, k], check_finite=False) / size
+        except np.linalg.LinAlgError:
+            c[columns] = np.nan
         return c, R[:k, :k]
 
 
@@ -310,14 +313,15 @@ def _iterate(coll, columns, u, limit, show) -> _Run:
             break
     if best is None:
         return _Run(np.zeros(len(columns)), np.zeros_like(u), np.full(len(u), np.inf), 1.0, False, ())
-    singular = linalg.svdvals(best[3])
-    return _Run(*best[:3], singular[-1] / singular[0], bool(np.isfinite(merits[-1]) and change <= 1e-6 * scale), tuple(rows))
+    c, u, residual, R = best
+    singular = linalg.svdvals(R)
+    return _Run(c, u, residual, singular[-1] / singular[0], bool(np.isfinite(merits[-1]) and change <= 1e-6 * scale), tuple(rows))
 
 
 def _local(problem):
     """CasADi function z = (x, u) → ℓ, ∇ℓ, ∇²ℓ, b, ∂b/∂z."""
-    x, u, _, p, _, reward = problem.symbolic()
-    z, rate, drift = ca.vertcat(x, u), reward / problem.generator.dt, problem.plant.drift_function(x, u, p)
+    x, u, p = problem.plant.symbols()
+    z, rate, drift = ca.vertcat(x, u), problem.reward_of(x, u, p) / problem.generator.dt, problem.plant.drift_function(x, u, p)
     parts = [rate, ca.gradient(rate, z), ca.hessian(rate, z)[0], drift, ca.jacobian(drift, z)]
     function = ca.Function("local", [z, p], [ca.densify(part) for part in parts])
     return lambda z: [np.array(part) for part in function(z, problem.plant.parameter_vector)]
@@ -328,7 +332,7 @@ def _rest(problem, local):
     low, high = box((*problem.plant.states, *problem.plant.inputs))
     rule = {"type": "eq", "fun": lambda z: local(z)[3][:, 0], "jac": lambda z: local(z)[4]}
     loss = lambda z: (-float(local(z)[0][0, 0]), -local(z)[1][:, 0])
-    start, bounds = np.clip(np.zeros(len(low)), low, high), optimize.Bounds(low, high)
+    start, bounds = np.clip(np.zeros(len(low)), low, high), list(zip(low, high, strict=True))
     z = optimize.minimize(loss, start, jac=True, bounds=bounds, constraints=[rule], method="SLSQP", options={"ftol": 1e-15}).x
     return z if np.all(np.isfinite(z)) and np.max(np.abs(local(z)[3])) < 1e-8 else None
 
@@ -401,13 +405,15 @@ class Spectral:
         with Progress("Spectral", progress) as bar:
             fine, coarse = self._runs(problem, coll, rest, local, bar)
         if generator.rho == 0:
+            assert rest is not None  # _check_rest
             s = (rest[: len(low)] - value.middle) / value.half
             fine.c[0] -= float(_products(_tables(s[None], value.degree), index)[0] @ fine.c)
         return self._reference(problem, coll, (coarse, fine), replace(value, coefficients=fine.c), local, rest)
 
     def _runs(self, problem, coll, rest, local, bar):
         """Policy iteration at the full degree on growing boxes, then from there at degree − 2."""
-        z = rest if rest is not None else np.concatenate([coll.value.middle, np.clip(np.zeros(problem.plant.m), *box(problem.plant.inputs))])
+        n, bounds = problem.plant.n, box(problem.plant.inputs)
+        z = np.concatenate([coll.value.middle, np.clip(np.zeros(problem.plant.m), *bounds)]) if rest is None else rest
         sizes = BOXES if self.start is None else (1.0,)
         policy: Any = _lqr(problem, local, z) if self.start is None else as_policy(self.start, problem)
         quiet = replace(coll, form=replace(coll.form, pairs=()), curvatures=coll.curvatures[:0])  # noise would cross a small box
@@ -415,7 +421,7 @@ class Spectral:
         degrees = index.sum(1) if self.basis == "total" else index.max(1)
         columns = (degrees > 0) | (problem.generator.rho > 0)
         for k, size in enumerate(sizes):
-            middle = (1 - size) * z[: problem.plant.n] + size * coll.value.middle
+            middle = (1 - size) * z[:n] + size * coll.value.middle
             part = replace(coll if size == 1 else quiet, value=replace(coll.value, middle=middle, half=size * coll.value.half))
             run = _iterate(part, columns, policy(part.x), self.iterations, lambda text: bar.to((k + 0.5) / 4, text))  # noqa: B023
             policy = _policy(part, replace(part.value, coefficients=run.c))
@@ -426,7 +432,7 @@ class Spectral:
         fine, policy = runs[1], _policy(coll, value)
         reward = float(np.max(np.abs(_rates(coll.generator, coll.form.pairs, coll.x, fine.u)[0])))
         residual = float(np.max(np.abs(fine.residual[coll.count :])))
-        terms = _error_terms(coll, *runs, _time_constant(problem, local, policy, rest, coll.x.shape))
+        terms = _error_terms(coll, runs, _time_constant(problem, local, policy, rest, coll.x.shape))
         outward = _outward(coll, fine.u)
         faults = list(self._faults(problem, fine, residual / reward, terms, float(np.ptp(coll.phi @ fine.c)), outward))
         names = ("iteration", "residual", "change")
@@ -443,7 +449,7 @@ class Spectral:
             error_terms=terms,
             converged=not faults,
             residual=residual,
-            message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / reward:.1e} of the largest |ℓ|.",
+            message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / reward:.1e} of max |ℓ|.",
             iterations=len(fine.rows),
             notes=tuple(_notes(outward)),
             history={name: np.array([row[k] for row in fine.rows]) for k, name in enumerate(names)},
@@ -451,17 +457,18 @@ class Spectral:
 
     def _faults(self, problem, fine, relative, terms, scale, outward):
         """Sentences saying why the result is not to be trusted."""
+        stable = "give a `start` that stabilises the box"
         if not relative <= self.tolerance:
             yield (
-                f"The HJB residual is {relative:.1e} of the largest |ℓ|, above {self.tolerance:.0e}: raise `degree`, shrink the box or give "
-                "a `start` that stabilises it; a V with kinks needs rc.GridDP."
+                f"The HJB residual is {relative:.1e} of max |ℓ|, above {self.tolerance:.0e}: raise `degree`, shrink the box or {stable}; "
+                "a V with kinks needs rc.GridDP."
             )
         if not fine.settled:
-            yield f"Policy iteration did not settle in {len(fine.rows)} steps: raise `iterations` or give a `start` that stabilises the box."
+            yield f"Policy iteration did not settle in {len(fine.rows)} steps: raise `iterations` or {stable}."
         if not terms["rounding"] <= self.tolerance * scale:
-            yield "The equation does not single out V on this box (noise crosses its boundary): lower `degree` or enlarge the box."
+            yield "The equation does not single out V on this box, as where noise crosses its faces: lower `degree` or enlarge the box."
         if not np.isfinite(terms["residual"]):
-            yield "The closed loop found is not stable at rest, so this is not the optimal solution: give a `start` that stabilises the box."
+            yield f"The closed loop found is not stable at rest, so this is not the optimal solution: {stable}."
         if problem.exit != "free" and outward > 0:
             yield f'The closed loop leaves {100 * outward:.0f} % of the faces, where exit="{problem.exit}" would act: use exit="free".'
 
@@ -490,11 +497,12 @@ def _check_rest(problem, rest, local):
     require(noise < 1e-8, "gamma", "must be below 1 where noise acts at rest", problem.gamma, way_out)
 
 
-def _error_terms(coll, coarse, fine, time):
+def _error_terms(coll, runs, time):
     """The three parts of the error statement of the module's docstring."""
-    sup = [float(np.max(np.abs(run.residual[coll.count :]))) / run.sigma for run in (coarse, fine)]
+    coarse, fine = runs
+    sup = [float(np.max(np.abs(run.residual[coll.count :]))) / run.sigma for run in runs]
     change = float(np.max(np.abs(coll.phi[:, 1:] @ (fine.c - coarse.c)[1:])))
-    fall = min(sup[1] / sup[0], 0.9) if sup[0] > 0 else 0.9
+    fall = min(np.sqrt(sup[1] / sup[0]), 0.9) if sup[0] > 0 else 0.9
     rounding = EPS * float(np.linalg.norm(coll.phi @ fine.c)) / fine.sigma
     return {"residual": time * sup[1] * fine.sigma, "degree": change * fall / (1 - fall), "rounding": rounding}
 
@@ -503,9 +511,9 @@ def _outward(coll, u):
     """Share of the judging points on the faces through which the closed loop, or its noise, leaves the box."""
     faces = slice(-len(coll.normals), None)
     _, drift, spread = (np.asarray(a)[faces] for a in _rates(coll.generator, coll.form.pairs, coll.x, u))
-    noise = sum(
-        (spread[:, k] * np.abs(coll.normals[:, i]) for k, (i, j) in enumerate(coll.form.pairs) if i == j), np.zeros(len(drift))
-    )
+    noise = np.zeros(len(drift))
+    for k, (i, j) in enumerate(coll.form.pairs):
+        noise += spread[:, k] * np.abs(coll.normals[:, i]) * (i == j)
     return float(np.mean((np.sum(drift * coll.normals, -1) > 0) | (noise > 0)))
 
 

@@ -1,0 +1,186 @@
+"""T10–T12, T16, T17: every identity to round-off, every term against its own definition; policies compared on the same noise."""
+
+import casadi as ca
+import jax
+import numpy as np
+import pytest
+
+import plants
+import rlctrl as rc
+from rlctrl.analysis.fit import levenberg_marquardt, nearest_equivalent
+from rlctrl.critic.td import data_vector
+
+
+def trained(problem, policy, critic, memory=64, steps=2000):
+    return rc.train(problem, critic, policy, rc.ReplayTD(memory=memory, exploration=0.4, restart=20, snapshots=10), steps=steps)
+
+
+@pytest.fixture(scope="module")
+def integrator():
+    problem = rc.Problem(plants.double_integrator(noise=0.1), rc.quadratic([0.1, 0.01], [0.01]), gamma=0.95, dt=0.1, exit="free")
+    lqr = rc.solve(problem, rc.Riccati())
+    run = trained(problem, lqr.policy, rc.Critic(hidden=6, features="affine"))
+    return run, lqr, rc.decompose(run, lqr, points=512, starts=1, iterations=40)
+
+
+@pytest.fixture(scope="module")
+def pendulum():
+    reward = lambda x, u: -(1 - ca.cos(x[0]) + 0.01 * x[1] ** 2 + 0.01 * u[0] ** 2)
+    problem = rc.Problem(plants.pendulum(), reward, gamma=0.98, dt=0.05)
+    dp = rc.solve(problem, rc.GridDP(shape=(41, 41)))
+    run = trained(problem, dp.policy, rc.Critic(hidden=16))
+    return run, dp, rc.decompose(run, dp, points=512, starts=1, iterations=40)
+
+
+@pytest.fixture(params=["integrator", "pendulum"])
+def case(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_identity_t12_holds_to_round_off(case):
+    assert case[2].identity_residual <= 1e-10
+
+
+def test_step_identity_t17_and_gradient_t15_hold_to_round_off(case):
+    assert case[2].step_identity_residual <= 1e-10
+    assert np.max(case[2].terms.gradient_gap) <= 1e-10
+
+
+def test_remainder_is_of_second_order(case):
+    assert 1.9 <= case[2].remainder_slope <= 2.1
+
+
+def test_e_star_is_its_definition_and_splits_exactly(case):
+    run, reference, parts = case
+    memory, n = run.snapshots.memory, run.problem.plant.n
+    q, q_next = (reference.Q(z[..., :n], z[..., n:]) for z in (memory.z, memory.z_next))
+    direct = q - memory.t.r - memory.t.gamma * q_next
+    scale = np.max(np.abs(q))
+    assert np.max(np.abs(parts.e_star - direct)) <= 1e-13 * scale
+    assert np.max(np.abs(parts.e_star - parts.e_star_noise - parts.e_star_policy)) <= 1e-13 * scale
+
+
+def test_e_td_is_the_td_error_of_the_snapshot_weights(case):
+    run, _, parts = case
+    memory, n = run.snapshots.memory, run.problem.plant.n
+    k = len(parts.step) - 1
+    q, q_next = (run.network.value(run.snapshots.omega[k], z[k]) for z in (memory.z, memory.z_next))
+    assert np.allclose(parts.e_td[k], q - memory.t.r[k] - memory.t.gamma[k] * q_next, rtol=0, atol=1e-12)
+    assert memory.z.shape[-1] == n + run.problem.plant.m
+
+
+def test_spectrum_rank_and_share_are_those_of_the_explicit_matrix(case):
+    run, _, parts = case
+    k = len(parts.step) - 1
+    t = jax.tree.map(lambda a: a[k], run.snapshots.memory.t)
+    d = np.asarray(data_vector(run.network, run.snapshots.omega[k], t))
+    A = (d / ((d**2).sum(1, keepdims=True) + 1) ** 2).T @ d
+    values, vectors = np.linalg.eigh(A)
+    kept = values[::-1][: parts.terms.spectrum.shape[1]]
+    assert np.max(np.abs(parts.terms.spectrum[k] - np.maximum(kept, 0))) <= 1e-12 * values[-1]
+    assert values[-1] <= run.scheme.memory / 4  # T16
+    tilde = run.snapshots.omega[k] - parts.omega_star
+    strong = vectors[:, values > 1e-4 * values[-1]]
+    assert np.sum((strong.T @ tilde) ** 2) / (tilde @ tilde) <= parts.terms.excited_share[k] + 1e-9 <= 1 + 2e-9
+
+
+def test_too_few_samples_give_no_excitation_and_it_is_said(pendulum):
+    _, _, parts = pendulum
+    assert np.all(parts.min_eigenvalue == 0)
+    assert "M = 64 < p = 96" in parts.verdict
+
+
+def test_policy_term_vanishes_under_the_optimal_policy_and_not_under_another(integrator):
+    run, lqr, parts = integrator
+    assert np.max(np.abs(parts.e_star_policy)) <= 1e-12
+    detuned = trained(run.problem, lambda x: -0.3 * x[..., :1], rc.Critic(hidden=6, features="affine"), steps=200)
+    other = rc.decompose(detuned, lqr, points=64, starts=0, iterations=5)
+    assert np.min(other.e_star_policy) >= -1e-12
+    assert np.mean(other.e_star_policy[other.counted]) > 1e-3
+
+
+def test_noise_term_has_mean_zero_given_z(integrator):
+    run, lqr, _ = integrator
+    x, u = np.array([0.4, -0.3]), np.array([0.5])
+    ahead = run.problem.sample(x, u, seed=5, size=20_000)
+    noise = lqr.Q(x, u) - run.problem.reward(x, u) - 0.95 * lqr.V(ahead)
+    assert abs(noise.mean()) <= 4 * noise.std() / np.sqrt(len(noise))
+    assert noise.std() > 1e-3
+
+
+def test_e_q_is_reference_minus_best_fit(case):
+    run, reference, parts = case
+    n = run.problem.plant.n
+    x, u = parts.z[:, :n], parts.z[:, n:]
+    assert np.allclose(parts.e_q, parts.e_Q(x, u), rtol=0, atol=1e-12)
+    assert np.allclose(parts.q_star, reference.Q(x, u))
+    assert parts.best_fit_relative_error <= parts.relative_error
+
+
+@pytest.mark.parametrize("activation", ["tanh", "square", "softplus"])
+def test_nearest_equivalent_undoes_a_permutation_and_signs(activation):
+    plant = plants.double_integrator()
+    network = rc.Critic(hidden=7, activation=activation).network(plant)
+    omega = np.asarray(network.initial(jax.random.key(2), 1.0))
+    rng = np.random.default_rng(3)
+    order, signs = rng.permutation(7), rng.choice([-1.0, 1.0], 7)
+    w1, w2 = omega[:7][order], omega[7:].reshape(7, -1)[order]
+    if activation == "tanh":
+        w1, w2 = signs * w1, signs[:, None] * w2
+    if activation == "square":
+        w2 = signs[:, None] * w2
+    shuffled = np.concatenate([w1, w2.ravel()])
+    z = rng.uniform(-1, 1, (20, 3))
+    assert np.allclose(network.value(shuffled, z), network.value(omega, z), atol=1e-13)
+    assert np.array_equal(nearest_equivalent(network, shuffled, omega), omega)
+    other = rng.normal(size=omega.shape)
+    found = nearest_equivalent(network, shuffled, other)
+    assert np.linalg.norm(found - other) <= np.linalg.norm(shuffled - other)
+    assert np.allclose(network.value(found, z), network.value(omega, z), atol=1e-13)
+
+
+def test_least_squares_recovers_a_planted_network():
+    network = rc.Critic(hidden=3).network(plants.double_integrator())
+    planted = np.asarray(network.initial(jax.random.key(4), 1.0))
+    z = np.random.default_rng(5).uniform(-2, 2, (400, 3))
+    start = planted + 0.1 * np.random.default_rng(6).normal(size=planted.shape)
+    found, loss = levenberg_marquardt(network, start, z, network.value(planted, z), 100)
+    assert loss <= 1e-24
+    assert np.max(np.abs(nearest_equivalent(network, np.asarray(found), planted) - planted)) <= 1e-8
+
+
+def test_a_reference_of_another_problem_is_refused(integrator):
+    run, _, _ = integrator
+    other = rc.solve(run.problem.with_params(mass=2.0), rc.Riccati())
+    with pytest.raises(rc.InputError, match="`reference` must be of the problem"):
+        rc.decompose(run, other)
+
+
+@pytest.mark.parametrize("measure", ["visited", "array"])
+def test_other_measures(integrator, measure):
+    run, lqr, _ = integrator
+    given = np.random.default_rng(7).uniform(-1, 1, (200, 3)) if measure == "array" else measure
+    parts = rc.decompose(run, lqr, measure=given, points=100, starts=0, iterations=20)
+    assert parts.z.shape == (100, 3)
+    assert parts.best_fit_relative_error < 1
+
+
+def test_policies_meet_the_same_noise(integrator):
+    run, lqr, _ = integrator
+    table = rc.compare(run.problem, {"a": lqr.policy, "b": lqr.policy, "c": lambda x: 0.9 * lqr.policy(x)}, [1.0, 0.0], steps=60, paths=200)
+    assert np.array_equal(table.returns["a"].samples, table.returns["b"].samples)
+    gap, width = table.difference("a", "c")
+    assert width < 0.3 * table.returns["a"].ci95
+    assert gap > width  # the optimal gain is better, and the pairing shows it
+    path = table.trajectories["a"]
+    by_hand = sum(0.95**k * path.r[:, k] for k in range(60))
+    assert np.allclose(by_hand, table.returns["a"].samples, rtol=0, atol=1e-12)
+
+
+def test_interval_covers_the_value_about_95_times_in_100(integrator):
+    run, lqr, _ = integrator
+    hits = 0
+    for seed in range(100):
+        found = rc.monte_carlo(run.problem, lqr.policy, [[1.0, 0.0], [0.0, 0.5]], steps=150, paths=50, seed=seed, tail=lqr.V)
+        hits += abs(found.mean - np.mean(lqr.V([[1.0, 0.0], [0.0, 0.5]]))) <= found.ci95
+    assert 88 <= hits <= 100  # a binomial(100, 0.95) falls below 88 once in a thousand
