@@ -30,7 +30,7 @@ def require_whole(argument, value, least, way_out):
 def require_number(argument, value, rule, way_out, low=-math.inf, high=math.inf):
     """Raise `InputError` unless `value` is a finite real number with low ≤ value ≤ high."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    require(real and math.isfinite(value) and low <= value <= high, argument, rule, value, way_out)
+    require(real and math.isfinite(value) and low <= float(value) <= high, argument, rule, value, way_out)
 
 
 def first_line(error) -> str:

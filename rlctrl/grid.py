@@ -73,6 +73,14 @@ def make_axis(nodes, order=1, period=None) -> Axis:
     increasing = nodes.ndim == 1 and np.all(np.diff(nodes) > 0)
     require(increasing, "axis", "must be increasing node positions", nodes, "Sort them.")
     require(len(nodes) >= order + 2, "shape", f"needs at least {order + 2} nodes a side at order {order}", len(nodes), "Refine the grid.")
+    long_enough = not period or period > nodes[-1] - nodes[0]
+    require(
+        long_enough,
+        "period",
+        "must exceed the distance between the first and the last node",
+        period,
+        "The axis closes after its last node.",
+    )
     ends = np.append(nodes, nodes[0] + period) if period else nodes
     widths, middles = np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
     uniform = bool(np.ptp(widths) <= 1e-9 * widths[0])

@@ -49,7 +49,8 @@ class Kernel:
             return x
         turning = jnp.asarray(self.periodic)
         low, width = jnp.where(turning, self.low, 0.0), jnp.where(turning, self.high - self.low, 1.0)
-        return jnp.where(turning, low + jnp.mod(x - low, width), x)
+        turned = jnp.mod(x - low, width)
+        return jnp.where(turning, low + jnp.where(turned < width, turned, 0.0), x)
 
     def outside(self, x):
         """Whether a state lies outside the box of the (not periodic) states."""

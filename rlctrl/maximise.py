@@ -66,21 +66,28 @@ def maximise(q, inputs: InputSet, start=None):
 
 
 def _line(q, inputs, u, v, j, step):
-    """Best of u, u ± step and the parabola's vertex along input j."""
+    """Best of u, two points beside it and the vertex of the parabola through the three, along input j."""
 
     def moved(position):
         return u.at[..., j].set(jnp.clip(position, inputs.low[j], inputs.high[j]))
 
-    sides = jnp.stack([moved(u[..., j] - step), moved(u[..., j] + step)], -2)
+    low, high = inputs.low[j], inputs.high[j]
+    b = u[..., j]
+    a, c = _beside(b, low, step), -_beside(-b, -high, step)
+    sides = jnp.stack([moved(a), moved(c)], -2)
     values = q(sides)
-    a, b, c = sides[..., 0, j], u[..., j], sides[..., 1, j]
     fa, fc = values[..., 0], values[..., 1]
     left, right = (b - a) * (v - fc), (b - c) * (v - fa)
     curved = jnp.abs(left - right) > 0
     shift = 0.5 * ((b - a) * left - (b - c) * right) / jnp.where(curved, left - right, 1.0)
-    vertex = moved(jnp.where(curved, jnp.clip(b - shift, a, c), b))
+    vertex = moved(jnp.where(curved, jnp.clip(b - shift, b - step, b + step), b))
     points = jnp.concatenate([u[..., None, :], sides, vertex[..., None, :]], -2)
     scores = jnp.concatenate([v[..., None], values, q(vertex[..., None, :])], -1)
     best = jnp.argmax(scores, -1)
     u = jnp.take_along_axis(points, best[..., None, None], -2)[..., 0, :]
     return u, jnp.take_along_axis(scores, best[..., None], -1)[..., 0]
+
+
+def _beside(b, low, step):
+    """A point one step below b; at the bound itself if that is nearer, and half a step above b where b all but lies on it."""
+    return jnp.where(b - step >= low, b - step, jnp.where(b - low > 0.25 * step, low, b + 0.5 * step))

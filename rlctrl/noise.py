@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.errors import require, strict
+from rlctrl.errors import InputError, require, strict
 from rlctrl.tree import record
 
 
@@ -20,6 +20,13 @@ def _tensor(nodes, weights, q):
     points = np.array(list(itertools.product(nodes, repeat=q))).reshape(len(nodes) ** q, q)
     mass = np.array([np.prod(w) for w in itertools.product(weights, repeat=q)])
     return points, mass / mass.sum()
+
+
+def _numbers(argument, value):
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise InputError(f"`{argument}` must be numbers; got {value!r}. Pass an array.") from None
 
 
 def _check_order(order):
@@ -114,7 +121,7 @@ class Finite:
     probabilities: np.ndarray
 
     def __post_init__(self):
-        nodes, mass = np.asarray(self.nodes, float), np.asarray(self.probabilities, float)
+        nodes, mass = _numbers("nodes", self.nodes), _numbers("probabilities", self.probabilities)
         nodes = nodes[:, None] if nodes.ndim == 1 else nodes
         require(nodes.ndim == 2 and len(nodes) > 0, "nodes", "must have shape (k, q)", nodes.shape, "List one row per value of w.")
         require(bool(np.all(np.isfinite(nodes))), "nodes", "must be finite", nodes.tolist(), "Leave such values out.")

@@ -42,7 +42,11 @@ class Signal:
         require(has_unit, "unit", f"of signal '{self.name}' must be given", self.unit, 'Write "1" for a dimensionless signal.')
         if self.values is not None:
             self._finite_values()
-        low, high = float(self.low), float(self.high)
+        try:
+            low, high = float(self.low), float(self.high)
+        except (TypeError, ValueError):
+            found = f"got {(self.low, self.high)!r}"
+            raise InputError(f"`low, high` of signal '{self.name}' must be numbers; {found}. Leave a bound out for none.") from None
         rule = f"of signal '{self.name}' must leave a box that is not empty: low < high"
         require(low < high, "low, high", rule, (low, high), "Exchange or widen the bounds.")
         closed = not self.periodic or np.isfinite(high - low)
@@ -117,6 +121,8 @@ class Plant:
         require(not discrete_states, "values", "is for inputs only", discrete_states, "Give the state low and high instead.")
         one = (self.drift is None) != (self.update is None)
         require(one, "drift", "and `update`: exactly one must be given", (self.drift, self.update), "Drop one of them.")
+        laws = self.noise is None or all(hasattr(self.noise, k) for k in ("q", "sample", "quadrature", "covariance"))
+        require(laws, "noise", "must be a law of w", self.noise, "Use rc.Gaussian(q), rc.Uniform(q) or rc.Finite(nodes, probabilities).")
         if self.update is not None:
             require(
                 self.diffusion is None,
@@ -134,8 +140,12 @@ class Plant:
 
     @staticmethod
     def _number(name, value):
-        array = np.asarray(value, float)
-        require(np.all(np.isfinite(array)), f"params[{name!r}]", "must be finite", value, "Give a number or an array.")
+        require(name != "vector", "params", "may not hold the reserved name", name, "Rename it.")
+        try:
+            array = np.asarray(value, float)
+        except (TypeError, ValueError):
+            raise InputError(f"`params[{name!r}]` must be a number or an array; got {value!r}. Convert it.") from None
+        require(bool(np.all(np.isfinite(array))), f"params[{name!r}]", "must be finite", value, "Give a number or an array.")
         return float(array) if array.ndim == 0 else array
 
     @property
@@ -186,7 +196,7 @@ class Plant:
             return None
         x, u, p = self.symbols()
         value = as_matrix(self.evaluate("drift", self.drift, x, u, vector=p), "drift", (self.n, 1))
-        return ca.Function("drift", [x, u, p], [value])
+        return _closed("drift", [x, u, p], value)
 
     @functools.cached_property
     def diffusion_function(self) -> ca.Function | None:
@@ -195,7 +205,7 @@ class Plant:
             return None
         x, u, p = self.symbols()
         raw = ca.SX(self.n, 0) if self.diffusion is None else self.evaluate("diffusion", self.diffusion, x, u, vector=p)
-        return ca.Function("diffusion", [x, u, p], [as_matrix(raw, "diffusion", (self.n, None))])
+        return _closed("diffusion", [x, u, p], as_matrix(raw, "diffusion", (self.n, None)))
 
     @functools.cached_property
     def update_function(self) -> ca.Function | None:
@@ -205,7 +215,7 @@ class Plant:
         x, u, p = self.symbols()
         w = ca.SX.sym("w", self.law.q)
         value = as_matrix(self.evaluate("update", self.update, x, u, w, vector=p), "update", (self.n, 1))
-        return ca.Function("update", [x, u, w, p], [value])
+        return _closed("update", [x, u, w, p], value)
 
     @functools.cached_property
     def law(self):
@@ -223,8 +233,11 @@ class Plant:
         else:
             assert self.update_function is not None
             value = self.update_function(xs, us, ca.DM(self.law.mean), p)
+        x, u = np.asarray(x, float), np.asarray(u, float)
+        for argument, point, size in (("x", x, self.n), ("u", u, self.m)):
+            require(point.shape == (size,), argument, f"must have shape ({size},)", point.shape, "Give one number per coordinate.")
         both = ca.Function("jacobian", [xs, us, p], [ca.jacobian(value, xs), ca.jacobian(value, us)])
-        a, b = both(np.asarray(x, float), np.asarray(u, float), self.parameter_vector)
+        a, b = both(x, u, self.parameter_vector)
         return np.array(a), np.array(b)
 
     @functools.cached_property
@@ -264,6 +277,19 @@ def finite_box(signals) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isfinite(low), low, np.minimum(-1.0, near_high - 2)), np.where(
         np.isfinite(high), high, np.maximum(1.0, near_low + 2)
     )
+
+
+def _closed(argument, symbols, value) -> ca.Function:
+    """The CasADi function; refuses symbols of the user's own making."""
+    try:
+        return ca.Function(argument, symbols, [value])
+    except RuntimeError:
+        foreign = [
+            s.name()
+            for s in ca.symvar(value)
+            if not any(s.name().startswith(k.name().split("_")[0]) for k in ca.symvar(ca.vertcat(*symbols)))
+        ]
+        raise InputError(f"`{argument}` must depend on its arguments only; got the free symbols {foreign}. Make them parameters.") from None
 
 
 def as_matrix(value, argument, shape):

@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator, NullFormatter
 from rlctrl.analysis import Comparison, Decomposition
 from rlctrl.critic import Training
 from rlctrl.errors import require
-from rlctrl.plant import finite_box
+from rlctrl.plant import box, finite_box
 from rlctrl.reference import Reference
 from rlctrl.simulate import Trajectory
 from rlctrl.storage import write_whole
@@ -115,7 +115,7 @@ def _planes(reference) -> list[Plane]:
         planes.append(Plane(z, None, [signals[k] for k in axes], ticks, held))
     optimal = _at_once(lambda z: reference.policy(z[:, :n]), planes)
     for plane, u, first in zip(planes, optimal, (n, n + 1, n + 1), strict=True):
-        plane.z[..., first:] = np.clip(u, low[n:], high[n:])[..., first - n :]
+        plane.z[..., first:] = np.clip(u, *box(reference.inputs))[..., first - n :]
     return [plane._replace(u=u) for plane, u in zip(planes, optimal, strict=True)]
 
 

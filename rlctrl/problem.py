@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
-from rlctrl.errors import InputError, require, strict
+from rlctrl.errors import InputError, require, require_number, require_whole, strict
 from rlctrl.generator import Generator
 from rlctrl.kernel import Kernel
 from rlctrl.plant import Plant, as_matrix, box, finite_box
@@ -33,12 +33,16 @@ def quadratic(Q, R, N=None, x0=None, u0=None) -> Callable:
     """
     Q, R = (np.diag(np.atleast_1d(a)) if np.ndim(a) < 2 else np.asarray(a, float) for a in (Q, R))
     n, m = len(Q), len(R)
-    cross = np.zeros((n, m)) if N is None else np.reshape(np.asarray(N, float), (n, m))
+    cross = np.zeros((n, m)) if N is None else np.asarray(N, float)
+    require(cross.size == n * m, "N", f"must have shape ({n}, {m})", cross.shape, "Give one row per state, one column per input.")
+    cross = cross.reshape(n, m)
     for name, a in (("Q", Q), ("R", R)):
         symmetric = a.ndim == 2 and a.shape[0] == a.shape[1] and np.allclose(a, a.T)
         require(symmetric, name, "must be square and symmetric", a.tolist(), "Use (a + a.T) / 2.")
     x_ref = np.zeros(n) if x0 is None else np.asarray(x0, float)
     u_ref = np.zeros(m) if u0 is None else np.asarray(u0, float)
+    require(x_ref.shape == (n,), "x0", f"must have shape ({n},)", x_ref.shape, "Give one number per state.")
+    require(u_ref.shape == (m,), "u0", f"must have shape ({m},)", u_ref.shape, "Give one number per input.")
 
     def reward(x, u):
         require(x.shape[0] == n, "Q", f"must match the {x.shape[0]} states", Q.shape, "Give one row per state.")
@@ -73,15 +77,12 @@ class Problem:
     def __init__(self, plant, reward, gamma, dt=None, *, exit="clip", exit_value=None, target=None, scheme="rk4", substeps=1):
         require(isinstance(plant, Plant), "plant", "must be an rc.Plant", plant, "Use plants.get(name) or rc.Plant(…).")
         require(callable(reward), "reward", "must be a function (x, u) → expression", reward, "Use rc.quadratic(Q, R) or a lambda.")
-        one_number = np.ndim(gamma) == 0 and np.isreal(gamma)
-        require(one_number and 0 < gamma <= 1, "gamma", "must lie in (0, 1]", gamma, "Use exp(-rate·dt) of a discount rate per second.")
+        require_number("gamma", gamma, "must lie in (0, 1]", "Use exp(-rate·dt) of a discount rate per second.", low=1e-300, high=1.0)
         require(exit in EXITS, "exit", f"must be one of {EXITS}", exit, "See the docstring of Problem.")
         require(scheme in SCHEMES, "scheme", f"must be one of {SCHEMES}", scheme, "See the docstring of Problem.")
-        whole = isinstance(substeps, int | np.integer) and substeps >= 1
-        require(whole, "substeps", "must be a whole number ≥ 1", substeps, "Use 1.")
+        require_whole("substeps", substeps, 1, "Use 1.")
         if dt is not None or plant.update is None:
-            positive = dt is not None and np.ndim(dt) == 0 and np.isfinite(dt) and dt > 0
-            require(positive, "dt", "must be a positive number of seconds", dt, "Give the sampling time, e.g. dt=0.05.")
+            _check_dt(dt)
         if exit == "absorb":
             low, high = box(plant.states)
             bounded = bool(np.any(np.isfinite(low) | np.isfinite(high))) or target is not None
@@ -103,9 +104,8 @@ class Problem:
 
         The other keywords are those of `Problem`.
         """
-        require(
-            np.ndim(discount_rate) == 0 and discount_rate >= 0, "discount_rate", "must be ≥ 0 per second", discount_rate, "Use 0 for none."
-        )
+        require_number("discount_rate", discount_rate, "must be ≥ 0 per second", "Use 0 for none.", low=0.0)
+        _check_dt(dt)
         require(callable(reward_rate), "reward_rate", "must be a function (x, u) → expression", reward_rate, "Use a lambda.")
         wants_p = _positional(reward_rate) == 3
 
@@ -257,6 +257,7 @@ class Problem:
         assert self.affine_noise is not None
         x_next, (x, u) = _last_axis("x_next", x_next, self.plant.n), self.arrays(x, u)
         flow, spread = (np.asarray(f(x, u, self.kernel.p)) for f in self.affine_noise)
+        flow = np.asarray(self.kernel.wrap(flow))
         return np.logaddexp.reduce([self._density(x_next + turn, flow, spread) for turn in self._turns()], axis=0)
 
     def _turns(self):
@@ -267,9 +268,10 @@ class Problem:
     def _density(self, x_next, flow, spread):
         gap = x_next - flow
         gram = np.swapaxes(spread, -1, -2) @ spread
-        sign, log_volume = np.linalg.slogdet(gram)
+        full = bool(np.all(np.linalg.matrix_rank(spread) == spread.shape[-1])) if spread.size else True
         way_out = "Give every noise channel a state it moves, or use sample()."
-        require(bool(np.all(sign > 0)), "diffusion", "must have full column rank for a density", np.shape(spread), way_out)
+        require(full, "diffusion", "must have full column rank for a density", np.shape(spread), way_out)
+        log_volume = np.linalg.slogdet(gram)[1]
         w = np.linalg.solve(gram, np.swapaxes(spread, -1, -2) @ gap[..., None])[..., 0]
         off = np.linalg.norm(gap - (spread @ w[..., None])[..., 0], axis=-1)
         reached = off <= 1e-9 * (1 + np.linalg.norm(x_next, axis=-1))
@@ -279,7 +281,14 @@ class Problem:
 
     def arrays(self, x, u) -> tuple[np.ndarray, np.ndarray]:
         """x and u as float arrays with last axes n and m, or `InputError`."""
-        return _last_axis("x", x, self.plant.n), _last_axis("u", u, self.plant.m)
+        x, u = _last_axis("x", x, self.plant.n), _last_axis("u", u, self.plant.m)
+        try:
+            np.broadcast_shapes(x.shape[:-1], u.shape[:-1])
+        except ValueError:
+            raise InputError(
+                f"`u` must have leading axes that broadcast with those of x, {x.shape}; got {u.shape}. Add axes of 1."
+            ) from None
+        return x, u
 
     def _check_rewards(self):
         """Reward, exit value and target must be single expressions, finite near the middle of the box."""
@@ -299,6 +308,10 @@ class Problem:
 
 _step = jax.jit(Kernel.step)
 _reward = jax.jit(Kernel.reward)
+
+
+def _check_dt(dt):
+    require_number("dt", dt, "must be a positive number of seconds", "Give the sampling time, e.g. dt=0.05.", low=1e-300)
 
 
 def _last_axis(argument, value, size):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from rlctrl.errors import require, require_whole, strict
+from rlctrl.errors import InputError, require, require_whole, strict
 from rlctrl.policy import as_policy
 from rlctrl.result import Result
 from rlctrl.tree import saved
@@ -40,7 +40,7 @@ class Trajectory(Result):
     @property
     def returns(self) -> np.ndarray:
         """Discounted return (batch,) of each path over its steps, exit value included."""
-        length = self.alive[:, 1:].sum(1) + 1
+        length = self.alive.sum(1)  # a path that ends in its k-th step was alive in k states
         powers = self.gamma ** np.arange(self.r.shape[1])
         return self.r @ powers + np.where(self.alive[:, -1], 0.0, self.ending * self.gamma**length)
 
@@ -66,9 +66,7 @@ def _rollout(kernel, policy, x0, key, steps):
         reward = jnp.where(alive, kernel.reward(x, u), 0.0)
         return (following, going), (following, u, reward, going, left & alive)
 
-    start = jnp.ones(x0.shape[0], bool)
-    if kernel.target_function is not None:
-        start = ~kernel.ended(x0)
+    start = ~kernel.ended(x0) if kernel.can_end else jnp.ones(x0.shape[0], bool)
     (last, _), paths = jax.lax.scan(advance, (x0, start), jnp.arange(steps))
     return (start, kernel.exit_value(last), *paths)
 
@@ -80,7 +78,7 @@ def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
     The noise depends on `seed`, the batch size and the step alone: two policies on equal arguments meet the same noise (common random
     numbers). `policy`: a Policy, or a function (batch, n) → (batch, m). Inputs are applied as the policy gives them.
     """
-    x0 = np.atleast_2d(np.asarray(x0, float))
+    x0 = initial_states(x0)
     n = problem.plant.n
     require(x0.ndim == 2 and x0.shape[1] == n, "x0", f"must have shape ({n},) or (batch, {n})", x0.shape, "One row per path.")
     require(bool(np.all(np.isfinite(x0))), "x0", "must be finite", x0.tolist(), "Check the initial state.")
@@ -115,12 +113,20 @@ def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) 
         require(problem.gamma < 1, "steps", "must be given when gamma is 1", steps, "Say how long a path may last.")
         steps = int(np.ceil(np.log(1e-6) / np.log(problem.gamma)))
     require_whole("paths", paths, 1, "Use e.g. 1000.")
-    x0 = np.atleast_2d(np.asarray(x0, float))
+    x0 = initial_states(x0)
     path = simulate(problem, policy, np.repeat(x0, paths, axis=0), steps, seed=seed)
     samples = path.returns
     if tail is not None:
         samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * np.asarray(tail(path.x[:, -1])), 0.0)
     return Return(float(samples.mean()), half_width(samples, len(x0)), samples)
+
+
+def initial_states(x0) -> np.ndarray:
+    """x0 as (batch, n), or `InputError`."""
+    try:
+        return np.atleast_2d(np.asarray(x0, float))
+    except (TypeError, ValueError):
+        raise InputError(f"`x0` must be an array of numbers; got {x0!r}. Pass one row per initial state.") from None
 
 
 def half_width(samples: Any, starts: int = 1) -> float:

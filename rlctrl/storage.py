@@ -29,11 +29,11 @@ def load_record(path, kind: type):
     path = _npz(path)
     require(path.is_file(), "path", "must be a file", str(path), "Check the name; save() adds .npz.")
     try:
-        with np.load(path) as stored:
+        with open(path, "rb") as file, np.load(file) as stored:
             arrays = {k: stored[k] for k in stored.files}
         value = _decode(json.loads(str(arrays.pop("layout"))), arrays)
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"`path` must be a file written by save(); {path} is not readable: {error}. Save it again.") from None
+    except Exception as error:  # whatever a damaged file makes NumPy, zlib or JSON raise
+        raise InputError(f"`path` must be a file written by save(); {path} is not readable ({type(error).__name__}). Save it again.") from None
     require(isinstance(value, kind), "path", f"must hold a {kind.__name__}", type(value).__name__, "Use the matching load.")
     return value
 
@@ -93,4 +93,7 @@ def _decode(value, arrays):
     if kind == "function":
         return JaxFunction.from_parts(content)
     name, fields = content
+    missing = {f.name for f in dataclasses.fields(RECORDS[name])} - set(fields)
+    if missing:
+        raise KeyError(f"{name} lacks {sorted(missing)}")
     return assemble(RECORDS[name], {k: _decode(v, arrays) for k, v in fields.items()})

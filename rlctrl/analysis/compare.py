@@ -8,7 +8,7 @@ import numpy as np
 from rlctrl.errors import require, require_whole, strict
 from rlctrl.plant import box
 from rlctrl.result import Result
-from rlctrl.simulate import Return, Trajectory, half_width, simulate
+from rlctrl.simulate import Return, Trajectory, half_width, initial_states, simulate
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def compare(problem, policies, x0, *, steps=400, paths=256, seed=0) -> Compariso
     named = isinstance(policies, Mapping) and len(policies) > 0
     require(named, "policies", "must be a dictionary {name: policy}", policies, 'Use {"lqr": lqr.policy}.')
     require_whole("paths", paths, 1, "Use e.g. 256.")
-    x0 = np.atleast_2d(np.asarray(x0, float))
+    x0 = initial_states(x0)
     starts = np.repeat(x0, paths, axis=0)
     low, high = box(problem.plant.inputs)
     trajectories = {name: simulate(problem, policy, starts, steps, seed=seed) for name, policy in policies.items()}
