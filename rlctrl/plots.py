@@ -27,7 +27,7 @@ from rlctrl.reference import Reference
 from rlctrl.simulate import Trajectory
 from rlctrl.storage import write_whole
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
     "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "lines.linewidth": 1.3, "contour.linewidth": 0.6,
     "contour.negative_linestyle": "solid", "axes.spines.top": False, "axes.spines.right": False, "axes.formatter.limits": (-3, 4),

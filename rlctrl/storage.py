@@ -33,7 +33,9 @@ def load_record(path, kind: type):
             arrays = {k: stored[k] for k in stored.files}
         value = _decode(json.loads(str(arrays.pop("layout"))), arrays)
     except Exception as error:  # whatever a damaged file makes NumPy, zlib or JSON raise
-        raise InputError(f"`path` must be a file written by save(); {path} is not readable ({type(error).__name__}). Save it again.") from None
+        raise InputError(
+            f"`path` must be a file written by save(); {path} is not readable ({type(error).__name__}). Save it again."
+        ) from None
     require(isinstance(value, kind), "path", f"must hold a {kind.__name__}", type(value).__name__, "Use the matching load.")
     return value
 

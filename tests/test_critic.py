@@ -119,7 +119,8 @@ def test_training_equals_a_slow_loop_written_out():
 def test_training_repeats_bit_for_bit_and_the_seed_matters():
     problem = rc.Problem(PLANT, lambda x, u: -(x[1] ** 2) / 10, gamma=0.9, dt=0.05)
     runs = [
-        rc.train(problem, rc.Critic(hidden=6), lambda x: 0 * x[..., :1], rc.ReplayTD(memory=8), steps=100, seed=s).weights for s in (0, 0, 1)
+        rc.train(problem, rc.Critic(hidden=6), lambda x: 0 * x[..., :1], rc.ReplayTD(memory=8), steps=100, seed=s).weights
+        for s in (0, 0, 1)
     ]
     assert np.array_equal(runs[0], runs[1])
     assert not np.allclose(runs[0], runs[2])

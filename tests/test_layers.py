@@ -22,8 +22,6 @@ ONLY = {
         "rlctrl.reference.lq",  # derivatives
         "rlctrl.reference.lq_continuous",
         "rlctrl.reference.exact",  # closed forms
-        "rlctrl.reference.spectral",
-        "rlctrl.reference.open_loop",  # nonlinear programmes
         "rlctrl.interop",
     ),
     "gymnasium": ("rlctrl.interop",),

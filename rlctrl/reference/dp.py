@@ -109,6 +109,8 @@ class GridDP:
         rule = "must be bounded for a grid"
         unbounded = [s.label for s in problem.plant.states if not np.isfinite(s.high - s.low)]
         require(not unbounded, "states", rule, unbounded, "Give these signals low and high.")
+        coarse = "must leave 5 nodes a side (order + 2 above order 3) when halved, for the error estimate"
+        require(len(self._levels(problem)) > 1, "shape", coarse, self.shape, "Refine.")
         ends = problem.kernel.can_end or problem.gamma < 1
         require(
             ends, "gamma", "must be below 1 for a problem that never ends", problem.gamma, 'Lower it, or give exit="absorb" or a target.'
@@ -166,7 +168,8 @@ class GridDP:
             residual = max(abs(low), abs(high))
             bound = contraction * (0.5 * (high - low) if endless else residual)
             middle = 0.5 * contraction * (low + high) if endless else 0.0
-            goal = self.tolerance * max(float(jnp.ptp(improved)), 1e-12)
+            rounding = 1e-13 * float(jnp.max(jnp.abs(improved)))  # a constant V has no range
+            goal = max(self.tolerance * float(jnp.ptp(improved)), contraction * rounding, 1e-300)
             rows.append((k, residual, bound))
             first = max(bound, 10 * goal) if first is None else first
             show(np.log(first / max(bound, goal)) / np.log(first / goal), f"bound {bound:.1e} → {goal:.1e}")

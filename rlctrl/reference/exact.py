@@ -118,7 +118,7 @@ class Exact:
         else:
             gap = np.asarray(evaluate_q(backup, x, policy(x))) - v
             better = np.asarray(_best(backup, _around(problem.plant.inputs), x, policy(x))) - v
-            gap = np.where(better > gap + self.tolerance * scale, better, gap)
+            gap = np.where(np.abs(better) > np.abs(gap), better, gap)
             if closed is not None:
                 off = np.asarray(evaluate_q(closed, x, u)) - np.asarray(evaluate_q(backup, x, u))
                 gap = np.where(np.abs(off) > np.abs(gap), off, gap)

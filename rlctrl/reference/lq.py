@@ -19,6 +19,11 @@ from rlctrl.errors import InputError, require
 from rlctrl.plant import finite_box
 
 NEWTON_STEPS = 50
+VALUE_ITERATIONS = 20_000
+TOO_NOISY = (
+    "`problem` has no finite value: the generalised Riccati equation has no solution that stabilises in the mean square. "
+    "The multiplicative noise is too strong for this discount; reduce it or gamma."
+)
 
 
 class Solution(NamedTuple):
@@ -89,13 +94,30 @@ class LQ:
         """P without multiplicative noise, by SciPy; refuses what has no stabilising solution."""
         root = np.sqrt(self.gamma)
         check_stabilisable(root * self.A, root * self.B, 1.0, np.abs, "√γ·λ")
+        check_seen(root * self.A, root * self.B, self.Q, self.R, self.N, 1.0, np.abs, "√γ·λ")
+        if np.any(self.C) or np.any(self.D):
+            return self._by_value_iteration()
         return dare_or_refusal(linalg.solve_discrete_are, root * self.A, root * self.B, self.Q, self.R, self.N)
+
+    def _by_value_iteration(self):
+        """P ← its Riccati map from 0 until its gain stabilises in the mean square, which Newton's method must start from."""
+        P = np.zeros_like(self.A)
+        for k in range(VALUE_ITERATIONS):
+            M, L, state = self.blocks(P)
+            P = state - L.T @ np.linalg.solve(M, L)
+            if k % 10 == 9 and np.all(np.isfinite(P)):
+                if np.max(np.abs(P)) > 1e15:
+                    break
+                K = np.linalg.solve(*self.blocks(P)[:2])
+                if stabilises(self, K):
+                    return P
+        raise InputError(TOO_NOISY)
 
     def solve(self) -> Solution:
         """P by Newton–Kleinman from `start`, then the affine and constant parts."""
         P, steps = newton_kleinman(self)
-        M, L, _ = self.blocks(P)
-        K, g = np.linalg.solve(M, L), self.gamma
+        M, g = self.blocks(P)[0], self.gamma
+        K = checked_gain(self, P)
         closed, n = self.A - self.B @ K, len(P)
         cross = np.einsum("kia,ij,kj->a", self.C, P, self.F), np.einsum("kia,ij,kj->a", self.D, P, self.F)
         side = self.q - K.T @ self.rho + g * (closed.T @ P @ self.c + cross[0] - K.T @ cross[1])
@@ -140,10 +162,21 @@ def newton_kleinman(lq):
         if new_size >= 0.5 * size and size <= 1e-11:
             return (better if new_size < size else P), step
         P = better
-    raise InputError(
-        "`problem` has no finite value: Newton's method on the generalised Riccati equation did not settle. "
-        "The multiplicative noise is too strong for this discount; reduce it or gamma."
-    )
+    raise InputError(TOO_NOISY)
+
+
+def stabilises(lq, K) -> bool:
+    """Whether the gain stabilises in the mean square after discounting: the Lyapunov equation for the identity has a positive solution."""
+    total = lq.lyapunov(K, np.eye(len(lq.A)))
+    return bool(np.all(np.isfinite(total)) and np.min(linalg.eigvalsh(total)) > 0)
+
+
+def checked_gain(lq, P):
+    """The gain of the found P, refused unless it stabilises: Newton's method may have run to a spurious root."""
+    K = np.linalg.solve(*lq.blocks(P)[:2])
+    if not stabilises(lq, K):
+        raise InputError(TOO_NOISY)
+    return K
 
 
 def dare_or_refusal(solver, A, B, Q, R, N):
@@ -166,11 +199,40 @@ def check_stabilisable(A, B, limit, size, symbol):
             require(rank == len(A), "plant", rule, f"an uncontrollable mode {symbol} = {mode:.6g}", "Lower gamma or add an input.")
 
 
+def check_seen(A, B, Q, R, N, limit, size, symbol):
+    """An eigenvalue of A with size(λ) ≥ limit must cost something (detectability), and the cost must not be negative there: else the stabilising
+    solution is not the value."""
+    if not any(size(mode) >= limit for mode in linalg.eigvals(A)):
+        return
+    inverse = np.linalg.pinv(R)
+    free, seen = A - B @ inverse @ N.T, Q - N @ inverse @ N.T
+    negative = float(np.min(linalg.eigvalsh(seen)))
+    rule = "must not reward an unstable mode: the value may be infinite"
+    require(
+        negative >= -1e-12 * (1 + np.linalg.norm(Q)),
+        "reward",
+        rule,
+        f"state cost eigenvalue {negative:.3g}",
+        "Make r concave or lower gamma.",
+    )
+    for mode in linalg.eigvals(free):
+        if size(mode) >= limit:
+            rank = np.linalg.matrix_rank(np.vstack([free - mode * np.eye(len(A)), seen]), tol=1e-10 * (1 + np.linalg.norm(A)))
+            rule = "must cost every unstable mode (detectability): the stabilising solution would not be the value"
+            require(rank == len(A), "reward", rule, f"an unseen mode {symbol} = {mode:.6g}", "Penalise that state or lower gamma.")
+
+
+def factor(covariance):
+    """Symmetric square root of a covariance, which may be singular."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
 def lq_of(problem, about) -> tuple[LQ, tuple[np.ndarray, np.ndarray]]:
     """LQ data of the sampled problem from CasADi's derivatives at `about` = (x0, u0); without it they must be constant over the box."""
     law, n = problem.plant.law, problem.plant.n
     x, u, w, p, following, reward = problem.symbolic()
-    root = np.real(linalg.sqrtm(law.covariance)) if law.q else np.zeros((0, 0))
+    root = factor(law.covariance) if law.q else np.zeros((0, 0))
     spread = ca.densify(ca.jacobian(following, w) @ root) if law.q else ca.SX(n, 0)
     following = ca.substitute(following, w, ca.DM(law.mean))
     at, (x0, u0) = derivatives(problem, x, u, p, following, spread, reward, about, "x_+")
@@ -196,7 +258,13 @@ def derivatives(problem, x, u, p, map_, spread, reward, about, symbol):
         x0, u0 = np.zeros(plant.n), np.zeros(plant.m)
         _check_constant(at, problem, names)
     else:
-        require(len(about) == 2, "about", "must be (x0, u0)", about, "Give the state and the input to linearise at.")
+        require(
+            isinstance(about, tuple | list) and len(about) == 2,
+            "about",
+            "must be (x0, u0)",
+            about,
+            "Give the state and the input to linearise at.",
+        )
         x0, u0 = (a[()] for a in problem.arrays(*about))
     jac, jac_spread, curvature, value, spread, slope, r = at(x0, u0)
     channels = spread.shape[1]

@@ -13,7 +13,17 @@ import numpy as np
 from scipy import linalg
 
 from rlctrl.errors import require
-from rlctrl.reference.lq import LQ, Solution, check_stabilisable, dare_or_refusal, derivatives, newton_kleinman, quadratic_forms
+from rlctrl.reference.lq import (
+    LQ,
+    Solution,
+    check_seen,
+    check_stabilisable,
+    checked_gain,
+    dare_or_refusal,
+    derivatives,
+    newton_kleinman,
+    quadratic_forms,
+)
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,14 @@ class ContinuousLQ:
         """P without multiplicative noise, by SciPy."""
         shifted = self.A - 0.5 * self.beta * np.eye(len(self.A))
         check_stabilisable(shifted, self.B, 0.0, np.real, "λ − β/2")
+        check_seen(shifted, self.B, self.Q, self.R, self.N, 0.0, np.real, "λ − β/2")
         return dare_or_refusal(linalg.solve_continuous_are, shifted, self.B, self.Q, self.R, self.N)
 
     def solve(self) -> Solution:
         """P by Newton–Kleinman, then the affine and constant parts."""
         P, steps = newton_kleinman(self)
-        M, L, _ = self.blocks(P)
-        K, n = np.linalg.solve(M, L), len(P)
+        M, n = self.blocks(P)[0], len(P)
+        K = checked_gain(self, P)
         cross = np.einsum("kia,ij,kj->a", self.C, P, self.F), np.einsum("kia,ij,kj->a", self.D, P, self.F)
         side = self.q - K.T @ self.rho + P @ self.c + cross[0] - K.T @ cross[1]
         p = np.linalg.solve(self.beta * np.eye(n) - (self.A - self.B @ K).T, side)
