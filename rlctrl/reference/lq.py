@@ -200,7 +200,7 @@ def check_stabilisable(A, B, limit, size, symbol):
 
 
 def check_seen(A, B, Q, R, N, limit, size, symbol):
-    """An eigenvalue of A with size(λ) ≥ limit must cost something (detectability), and not earn: else the stabilising solution is no value."""
+    """An eigenvalue of A with size(λ) ≥ limit must cost something (detectability) and earn nothing: else the solution is no value."""
     if not any(size(mode) >= limit for mode in linalg.eigvals(A)):
         return
     inverse = np.linalg.pinv(R)
