@@ -1,0 +1,62 @@
+"""Error statement of grid dynamic programming: the sum of
+
+contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped
+discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme
+quadrature      the change of the value of the final policy when the noise gets twice the nodes
+truncation      (`exit="free"`) the change inside the box when the margin around it is halved, on the level below the finest
+"""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+
+from rlctrl.reference.policy_iteration import evaluate, fixed_policy
+
+SAFETY = 2.0  # on estimates from an observed order
+LEAST_ORDER = 0.5  # assumed where the levels show none
+
+
+def error_terms(solver, levels) -> dict[str, float]:
+    """The terms by name."""
+    fine = levels[-1]
+    terms = {"contraction": fine.bound, "discretisation": _discretisation(levels), "quadrature": _quadrature(solver, fine)}
+    if solver.problem.exit == "free":
+        terms["truncation"] = _truncation(solver, levels)
+    return terms
+
+
+def _difference(coarse, fine):
+    """Largest difference of two levels on the nodes of the finer one inside the box."""
+    gap = coarse.bellman.grid.resample(coarse.values, fine.bellman.grid) - fine.values
+    return float(np.max(np.abs(gap[fine.bellman.judged()])))
+
+
+def _discretisation(levels):
+    changes = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)]
+    observed = np.log2(changes[-2] / changes[-1]) if len(changes) >= 2 and changes[-1] > 0 else LEAST_ORDER
+    observed = float(np.clip(observed, LEAST_ORDER, levels[-1].bellman.grid.order + 1))
+    return SAFETY * changes[-1] / (2**observed - 1)
+
+
+def _quadrature(solver, fine):
+    method = solver.method
+    more = replace(solver, method=replace(method, quadrature=2 * method.quadrature)).bellman(fine.bellman.grid)
+    if len(more.rule[1]) == len(fine.bellman.rule[1]):
+        return 0.0
+    accuracy = max(fine.residual, 1e-14 * float(np.ptp(fine.values)))
+    endless = not more.kernel.can_end
+    found = [
+        evaluate(fixed_policy(bellman, fine.policy, solver.table_bytes), fine.values, accuracy, method.evaluation, endless)
+        for bellman in (fine.bellman, more)
+    ]
+    return float(np.max(np.abs(found[0] - found[1])))
+
+
+def _truncation(solver, levels):
+    level = levels[-2] if len(levels) > 1 else levels[-1]
+    method, problem = solver.method, solver.problem
+    grid = method.grid(problem, method.axes(problem)[-2 if len(levels) > 1 else -1], 0.5 * method.margin)
+    less = solver.solve(grid, level)
+    gap = less.bellman.grid.resample(less.values, level.bellman.grid) - level.values
+    return float(np.max(np.abs(gap[level.bellman.judged()])))
