@@ -187,7 +187,7 @@ class _Work(dict):
             return (self[places[0]],)
         shape = jnp.broadcast_shapes(*(jnp.shape(self[i]) for i in places))
         for i in places:
-            if 0 < jnp.ndim(self[i]) and jnp.size(self[i]) < math.prod(shape):
+            if jnp.ndim(self[i]) > 0 and jnp.size(self[i]) < math.prod(shape):
                 self[i] = lax.optimization_barrier(self[i])
         return tuple(self[i] for i in places)
 

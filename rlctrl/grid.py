@@ -186,10 +186,10 @@ class Grid:
 
     def resample(self, values, other) -> np.ndarray:
         """Interpolated values at the nodes of another grid, from node values; by one matrix an axis."""
-        return self._along(np.asarray(values), [a.matrix(b.nodes) for a, b in zip(self.axes, other.axes, strict=True)])
+        return np.asarray(self._along(np.asarray(values), [a.matrix(b.nodes) for a, b in zip(self.axes, other.axes, strict=True)]))
 
     def _along(self, values, matrices):
-        xp = _module(values)
+        xp: Any = _module(values)
         table = values.reshape(self.shape)
         for k, matrix in enumerate(matrices):
             table = xp.moveaxis(xp.tensordot(xp.asarray(matrix), table, axes=(1, k)), 0, k)
@@ -238,6 +238,12 @@ class Grid:
 def _module(*arrays):
     """NumPy if all arrays are NumPy's, else JAX's."""
     return np if all(isinstance(a, np.ndarray) for a in arrays) else jnp
+
+
+def nearest_nodes(grid, other) -> np.ndarray:
+    """For every node of another grid the number of the nearest node (along each axis) of this one."""
+    index = [np.abs(np.subtract.outer(b.nodes, a.nodes)).argmin(1) for a, b in zip(grid.axes, other.axes, strict=True)]
+    return np.ravel_multi_index(np.meshgrid(*index, indexing="ij"), grid.shape).ravel()
 
 
 def box_grid(low, high, shape, periodic, order=1, margin=0.0) -> Grid:

@@ -122,8 +122,7 @@ class Bellman:
         def run(piece):
             return jax.block_until_ready(_improve(kernel, numbers, grid, self.inputs, rule, coefficients, policy, *piece, block, mode))
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            found = list(pool.map(run, pieces))
+        found = in_threads(run, pieces)
         parts = [[np.asarray(a)[first:last] for a in pair] for pair, (first, last) in zip(found, pieces, strict=True)]
         best, chosen = (np.concatenate(part) for part in zip(*parts, strict=True))
         return best, chosen
@@ -164,23 +163,26 @@ class Bellman:
     def operator(self, policy) -> PolicyOperator:
         """T^π as a sparse matrix on the coefficients."""
         kernel, grid, (nodes, mass) = self._transitions
+        nodes, mass = np.asarray(nodes), np.asarray(mass)
         numbers, places = self.grid.padded(self.capacity), _compact(self._landing, self._landing_capacity)
         terms = (self.grid.order + 1) ** len(self.grid.axes)
-        width = terms * len(mass)
-        constant = np.empty(self.size)
-        index, weight = np.empty((self.size, width), np.int32), np.empty((self.size, width))
-        for first in range(0, self.size, TABLE_BLOCK):
+        constant = np.zeros(self.size)
+        index, weight = np.empty((self.size, len(mass), terms), np.int32), np.empty((self.size, len(mass), terms))
+        step = len(self.rule[1])
+
+        def fill(first):
             last = min(first + TABLE_BLOCK, self.size)
             inputs = np.zeros((TABLE_BLOCK, policy.shape[1]))
             inputs[: last - first] = policy[first:last]
-            total = 0.0
-            for k, (node, probability) in enumerate(zip(np.asarray(nodes), np.asarray(mass), strict=True)):
-                parts = _landing_of(kernel, numbers, grid, first, last, inputs, node, probability)
+            for k in range(0, len(mass), step):
+                some = slice(k, k + step)
+                parts = _landing_of(kernel, numbers, grid, first, last, inputs, nodes[some], mass[some])
                 reward, ending, columns, weights = (np.asarray(a)[: last - first] for a in parts)
-                total = total + ending
-                index[first:last, k * terms : (k + 1) * terms] = places[columns]
-                weight[first:last, k * terms : (k + 1) * terms] = weights
-            constant[first:last] = reward + total
+                constant[first:last] += ending if k else reward + ending
+                index[first:last, some], weight[first:last, some] = places[columns], weights
+
+        in_threads(fill, range(0, self.size, TABLE_BLOCK))
+        width = len(mass) * terms
         start = np.arange(0, width * self.size + 1, width)
         matrix = sparse.csr_array((weight.reshape(-1), index.reshape(-1), start), shape=(self.size, int(np.prod(self._landing.shape))))
         return PolicyOperator(self, constant, matrix)
@@ -191,6 +193,15 @@ class Bellman:
         parts = [np.resize(a[k : k + TABLE_BLOCK], (TABLE_BLOCK, a.shape[1])) for k in blocks for a in (self.points, policy)]
         found = [np.asarray(_mass_leaving(self.kernel, x, u, self.rule)) for x, u in zip(parts[::2], parts[1::2], strict=True)]
         return float(np.concatenate(found)[: self.size].mean())
+
+
+def in_threads(work, pieces) -> list:
+    """work(piece) for all pieces, as many at once as the machine has cores: JAX and NumPy let go of the interpreter while they compute."""
+    pieces = list(pieces)
+    if len(pieces) == 1:
+        return [work(pieces[0])]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, pieces))
 
 
 def noise_first(bellman) -> Bellman:
@@ -275,20 +286,20 @@ def _improve(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
 
 
 @jax.jit
-def _landing_of(kernel, numbers, grid, first, last, policy, node, mass):
-    """For one noise node at a block of nodes: reward (or exit value), what the ending transitions give, and the weighted stencil of the
-    others."""
+def _landing_of(kernel, numbers, grid, first, last, policy, nodes, mass):
+    """At a block of nodes (B,), for K noise nodes: reward (or exit value), what the ending transitions give, and the weighted stencils
+    (B, K, terms) of the others."""
     x = numbers.node(jnp.minimum(first + jnp.arange(len(policy)), last - 1))
-    x_next = lax.optimization_barrier(kernel.step(x, policy, node)[0])
-    reward, ending, mass = kernel.reward(x, policy), jnp.zeros(len(policy)), jnp.full(len(policy), kernel.gamma * mass)
+    x_next = lax.optimization_barrier(kernel.step(x[:, None], policy[:, None], nodes)[0])
+    reward, ending, mass = kernel.reward(x, policy), jnp.zeros(len(policy)), kernel.gamma * mass * jnp.ones((len(policy), 1))
     if kernel.can_end:
         over, end = kernel.ended(x), kernel.ended(x_next)
         reward = jnp.where(over, kernel.exit_value(x), reward)
-        ending = jnp.where(end & ~over, mass * kernel.exit_value(x_next), 0.0)
-        mass = jnp.where(end | over, 0.0, mass)
-        x_next = jnp.where(end[:, None], kernel.clip(x_next), x_next)
+        ending = jnp.sum(jnp.where(end & ~over[:, None], mass * kernel.exit_value(x_next), 0.0), -1)
+        mass = jnp.where(end | over[:, None], 0.0, mass)
+        x_next = jnp.where(end[..., None], kernel.clip(x_next), x_next)
     index, weight = grid.stencil(x_next)
-    return reward, ending, index, mass[:, None] * weight
+    return reward, ending, index, mass[..., None] * weight
 
 
 @jax.jit

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Checkpoint:
         """Write all states; the file is replaced whole."""
         if self._path is None:
             return
-        arrays = {"mark": np.array(self._mark), "levels": np.array(sorted(self._states))}
+        arrays: dict[str, Any] = {"mark": np.array(self._mark), "levels": np.array(sorted(self._states))}
         for level, state in self._states.items():
             rows = np.array(state.rows).reshape(-1, 3)
             arrays |= {

@@ -1,7 +1,7 @@
 """Dynamic programming on a grid: policy iteration with nested grids (Puterman 2005, §6.5; Chow & Tsitsiklis 1991).
 
-Symbols: V node values (S,), T Bellman operator, T^π that of a policy, h mesh width. Each level starts from the coarser level's V and policy,
-so the fine grid sees few maximisations. Stopping rule: see `policy_iteration`. Error statement: see `grid_error`.
+Symbols: V node values (S,), T Bellman operator, T^π that of a policy, h mesh width. Each level starts from the coarser level's V and
+policy, so the fine grid sees few maximisations. Stopping rule: see `policy_iteration`. Error statement: see `grid_error`.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rlctrl.errors import require, require_number, require_whole, strict
-from rlctrl.grid import ORDERS, Grid, make_axis
+from rlctrl.grid import ORDERS, Grid, make_axis, nearest_nodes
 from rlctrl.maximise import input_set
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
@@ -37,9 +37,9 @@ class GridDP:
     `expectation`: over the noise at every "transition", or once per sweep at every "node" (additive noise only; one more interpolation);
     "auto" takes the latter above order 1 where noise is additive and the problem never ends. `memory`: most GiB to use (default: what the
     machine has free). `iterations`: most improvements per level. `start`: a `Reference` (say, of a similar problem) whose V the iteration
-    starts from. `checkpoint`: a file to which the state is written as the solve goes; if it exists, the solve goes on from there.
-    Raises `InputError` for an unbounded box, for γ = 1 without an end, when the estimate of memory exceeds the limit, and for a checkpoint of
-    another solve.
+    starts from. `checkpoint`: a file the state is written to as the solve goes; if it exists, the solve goes on from there.
+    Raises `InputError` for an unbounded box, for γ = 1 without an end, when the estimate of memory exceeds the limit, and for a checkpoint
+    of another solve.
     """
 
     shape: Any
@@ -202,7 +202,7 @@ class LevelSolver:
             policy = np.broadcast_to(bellman.inputs.candidates[0], (bellman.size, self.problem.plant.m))
             values = np.zeros(bellman.size)
         else:
-            policy = below.policy[_nearest(below.bellman.grid, bellman.grid)]
+            policy = below.policy[nearest_nodes(below.bellman.grid, bellman.grid)]
             values = below.bellman.grid.resample(below.values, bellman.grid)
         if self.method.start is not None:
             values = self.method.start.V(bellman.points)
@@ -261,12 +261,6 @@ def _continued(nodes, reach):
     count = lambda width: int(np.ceil(reach / width - 1e-9))
     below, above = first * np.arange(count(first), 0, -1), last * np.arange(1, count(last) + 1)
     return np.concatenate([nodes[0] - below, nodes, nodes[-1] + above])
-
-
-def _nearest(coarse, fine):
-    """For every node of the fine grid the number of a near node of the coarse one."""
-    index = [np.abs(np.subtract.outer(b.nodes, a.nodes)).argmin(1) for a, b in zip(coarse.axes, fine.axes, strict=True)]
-    return np.ravel_multi_index(np.meshgrid(*index, indexing="ij"), coarse.shape).ravel()
 
 
 def _size(grid):

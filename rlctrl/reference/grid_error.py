@@ -3,7 +3,7 @@
 contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped
 discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme
 quadrature      the change of the value of the final policy when the noise gets twice the nodes
-truncation      (`exit="free"`) the change inside the box when the margin around it is halved, on the level below the finest
+truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved
 """
 
 import itertools
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from rlctrl.grid import nearest_nodes
 from rlctrl.reference.policy_iteration import evaluate, fixed_policy
 
 SAFETY = 2.0  # on estimates from an observed order
@@ -22,7 +23,7 @@ def error_terms(solver, levels) -> dict[str, float]:
     fine = levels[-1]
     terms = {"contraction": fine.bound, "discretisation": _discretisation(levels), "quadrature": _quadrature(solver, fine)}
     if solver.problem.exit == "free":
-        terms["truncation"] = _truncation(solver, levels)
+        terms["truncation"] = _truncation(solver, fine)
     return terms
 
 
@@ -45,18 +46,17 @@ def _quadrature(solver, fine):
     if len(more.rule[1]) == len(fine.bellman.rule[1]):
         return 0.0
     accuracy = max(fine.residual, 1e-14 * float(np.ptp(fine.values)))
-    endless = not more.kernel.can_end
-    found = [
-        evaluate(fixed_policy(bellman, fine.policy, solver.table_bytes), fine.values, accuracy, method.evaluation, endless)
-        for bellman in (fine.bellman, more)
-    ]
-    return float(np.max(np.abs(found[0] - found[1])))
+    operator = fixed_policy(more, fine.policy, solver.table_bytes)
+    return float(np.max(np.abs(evaluate(operator, fine.values, accuracy, method.evaluation, not more.kernel.can_end) - fine.values)))
 
 
-def _truncation(solver, levels):
-    level = levels[-2] if len(levels) > 1 else levels[-1]
+def _truncation(solver, fine):
+    """Change inside the box of the value of the final policy with half the margin around it: more than what the full margin lacks."""
     method, problem = solver.method, solver.problem
-    grid = method.grid(problem, method.axes(problem)[-2 if len(levels) > 1 else -1], 0.5 * method.margin)
-    less = solver.solve(grid, level)
-    gap = less.bellman.grid.resample(less.values, level.bellman.grid) - level.values
-    return float(np.max(np.abs(gap[level.bellman.judged()])))
+    grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
+    kept = nearest_nodes(fine.bellman.grid, grid)
+    less, values = solver.bellman(grid), fine.values[kept]
+    accuracy = max(fine.residual, 1e-14 * float(np.ptp(values)))
+    operator = fixed_policy(less, fine.policy[kept], solver.table_bytes)
+    gap = evaluate(operator, values, accuracy, method.evaluation, not less.kernel.can_end) - values
+    return float(np.max(np.abs(gap[less.judged()])))

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, bicgstab, splu
+from scipy.sparse.linalg import splu
 
 from rlctrl.reference.bellman import Bellman, ended
+from rlctrl.reference.krylov import bicgstab
 
 EVALUATION = 0.02  # a policy is evaluated until its residual is this part of that of the improvement before
-PRODUCTS = 300  # most Krylov steps per evaluation
+STEPS = 300  # most Krylov steps per evaluation
 SWEEPS = 500  # most per evaluation
 FACTORED = 2e6  # most entries of a matrix that is factorised
 FAST = 0.2  # factor of the bound per improvement below which the policy is as good as found, but for details
@@ -116,7 +117,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
 
 def _advice(bellman, gamma, horizon):
     if gamma == 1 and horizon > 1e9:
-        return "The policy found never reaches an end from some states: no target can be reached there, or staying pays. Check signs and target."
+        return "From some states the policy found never reaches an end: no target can be reached, or staying pays. Check signs and target."
     if bellman.grid.order > 1:
         return "Splines of order above 1 are no contraction: use order=1."
     if bellman.kernel.exit == "free":
@@ -130,7 +131,7 @@ def evaluate(operator, values, accuracy, how, endless=False) -> np.ndarray:
         change, solved = _solve(operator, operator.apply(values) - values, accuracy)
         if solved:
             return values + change
-    gamma = float(operator.bellman.kernel.gamma)
+    gamma, low, high = float(operator.bellman.kernel.gamma), 0.0, 0.0
     for _ in range(SWEEPS):
         new = operator.apply(values)
         low, high = float((new - values).min()), float((new - values).max())
@@ -149,16 +150,15 @@ def longest_time(operator) -> float:
 
 
 def _solve(operator, right, accuracy):
-    """x with |x − P^π x − right| ≤ accuracy (root mean square a tenth of it), and whether that was reached."""
+    """x with |x − P^π x − right| ≤ accuracy, and whether that was reached."""
     size = operator.bellman.size
-    system = LinearOperator((size, size), matvec=lambda x: x - operator.linear(x), dtype=np.float64)  # type: ignore[call-arg]
-    found, stalled = bicgstab(system, right, rtol=0.0, atol=0.1 * accuracy * np.sqrt(size), maxiter=PRODUCTS)
+    found, reached = bicgstab(lambda x: x - operator.linear(x), right, accuracy, STEPS)
     matrix = getattr(operator, "matrix", None)
     plain = operator.bellman.grid.order == 1 and operator.bellman.expectation is None
-    if stalled and matrix is not None and plain and matrix.nnz <= FACTORED:
+    if not reached and matrix is not None and plain and matrix.nnz <= FACTORED:
         try:
             found = splu(sparse.csc_matrix(sparse.eye_array(size) - matrix)).solve(right)
         except RuntimeError:  # exactly singular: a set of states that is never left
             return found, False
-        stalled = not np.all(np.isfinite(found))
-    return found, not stalled
+        reached = bool(np.all(np.isfinite(found)))
+    return found, reached
