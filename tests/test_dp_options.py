@@ -102,12 +102,12 @@ def test_bicgstab_solves_to_the_largest_residual():
 
 
 def test_start_from_a_neighbouring_problem_takes_fewer_improvements():
-    problem = lambda m: rc.Problem(plants.pendulum(m=m), lambda x, u: ca.cos(x[0]) - 0.05 * x[1] ** 2, gamma=0.95, dt=0.05)
+    problem = lambda m: rc.Problem(plants.pendulum(mass=m), lambda x, u: ca.cos(x[0]) - 0.05 * x[1] ** 2, gamma=0.95, dt=0.05)
     near = rc.solve(problem(1.0), rc.GridDP(shape=(31, 31), inputs=5))
     cold, warm = (rc.solve(problem(1.001), rc.GridDP(shape=(31, 31), inputs=5, start=s)) for s in (None, near))
     assert warm.iterations < cold.iterations
     nodes = cold.value.grid.points()
-    assert np.max(np.abs(cold.V(nodes) - warm.V(nodes))) <= cold.error_terms["contraction"] + warm.error_terms["contraction"]
+    assert np.max(np.abs(cold.V(nodes) - warm.V(nodes))) <= 1e-5 * np.ptp(cold.V(nodes))  # two searches over inputs of a kinked Q
 
 
 # --- closed forms ---------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Stopping rule. For a problem that never ends, MacQueen's bounds TV + γ/(1−γ)·[min, max](TV − V) enclose the fixed point of the finite
 problem (T monotone, order 1); stop when half their distance is small and return their middle. For one that ends, ‖TV − V‖ times
 1/(1−γ), or at γ = 1 the longest expected time to the end under the policy found, which solves τ = 1 + P^π τ. Above order 1 the bounds are
-estimates.
+estimates. The maximum is that of the search over the inputs: a higher peak between its candidates is not in the bound.
 
 A policy is evaluated by BiCGSTAB on (1 − P^π) V = c (`"krylov"`, a sparse factorisation where that stalls) or by sweeps V ← T^π V
 (`"successive"`). On large grids, once the bound falls fast, improvements search only near the policy at hand; the last one always
@@ -97,7 +97,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
         goal = max(method.tolerance * float(np.ptp(improved)), horizon * rounding, 1e-300)
         rows.append((len(rows), residual, bound))
         show(rows, goal)
-        settled = bound <= goal
+        settled = np.isfinite(bound) and bound <= goal
         if settled and full:
             text = f"Contraction bound {bound:.2e} ≤ {goal:.2e} after {len(rows)} improvements on {bellman.grid.shape}."
             return Level(bellman, improved + middle, policy, bound, residual, tuple(rows), True, text)
