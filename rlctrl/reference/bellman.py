@@ -8,6 +8,7 @@ Where noise is additive, `noise_first` applies the expectation to V once, W(y) =
 """
 
 import functools
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from rlctrl.maximise import InputSet, maximise
 from rlctrl.tree import record
 
 BLOCK = 20_000  # backups per block of `improve`: the working set stays in cache
+PARALLEL = 1e6  # entries of a matrix from which its products are worth two threads
 TABLE_BLOCK = 8192  # nodes per block of `operator`
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -52,6 +54,32 @@ class Expectation:
     def apply(self, coefficients):
         """Coefficients of W on its grid from those of V."""
         return self.grid.fit(self.matrix @ coefficients)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A sparse matrix with equally many entries in every row, cut into one piece a core."""
+
+    pieces: tuple
+
+    @classmethod
+    def of(cls, index, weight, columns):
+        """From column numbers and entries, both (S, k), which are kept, not copied."""
+        size, width = index.shape
+        cuts = np.linspace(0, size, THREADS + 1 if size * width > PARALLEL else 2).astype(int)
+        pieces = []
+        for a, b in itertools.pairwise(cuts):
+            start = np.arange(0, width * (b - a) + 1, width, dtype=np.int32 if width * (b - a) < 2**31 else np.int64)
+            pieces.append(sparse.csr_array((weight[a:b].reshape(-1), index[a:b].reshape(-1), start), shape=(b - a, columns)))
+        return cls(tuple(pieces))
+
+    def __matmul__(self, vector):
+        return np.concatenate(in_threads(lambda piece: piece @ vector, self.pieces))
+
+    @property
+    def whole(self):
+        """The matrix in one piece."""
+        return sparse.vstack(self.pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +211,7 @@ class Bellman:
 
         in_threads(fill, range(0, self.size, TABLE_BLOCK))
         width = len(mass) * terms
-        start = np.arange(0, width * self.size + 1, width)
-        matrix = sparse.csr_array((weight.reshape(-1), index.reshape(-1), start), shape=(self.size, int(np.prod(self._landing.shape))))
+        matrix = Rows.of(index.reshape(self.size, width), weight.reshape(self.size, width), int(np.prod(self._landing.shape)))
         return PolicyOperator(self, constant, matrix)
 
     def share_leaving(self, policy) -> float:

@@ -268,8 +268,8 @@ def _size(grid):
 
 
 def _table_bytes(need, limit):
-    """What the matrix of a fixed policy may take: the rest, less the copy made while it is built."""
-    return max(0.0, limit - need) / 2.5
+    """What the matrix of a fixed policy may take: the rest, less some room for its making."""
+    return max(0.0, limit - need) / 1.3
 
 
 def _free_memory() -> float:

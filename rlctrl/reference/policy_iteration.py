@@ -155,9 +155,9 @@ def _solve(operator, right, accuracy):
     found, reached = bicgstab(lambda x: x - operator.linear(x), right, accuracy, STEPS)
     matrix = getattr(operator, "matrix", None)
     plain = operator.bellman.grid.order == 1 and operator.bellman.expectation is None
-    if not reached and matrix is not None and plain and matrix.nnz <= FACTORED:
+    if not reached and matrix is not None and plain and matrix.whole.nnz <= FACTORED:
         try:
-            found = splu(sparse.csc_matrix(sparse.eye_array(size) - matrix)).solve(right)
+            found = splu(sparse.csc_matrix(sparse.eye_array(size) - matrix.whole)).solve(right)
         except RuntimeError:  # exactly singular: a set of states that is never left
             return found, False
         reached = bool(np.all(np.isfinite(found)))
