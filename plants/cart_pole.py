@@ -38,7 +38,7 @@ def cart_pole(
         pushed, turned = acceleration(x, u[0], p)
         return ca.vertcat(x[1], pushed, x[3], turned)
 
-    def diffusion(x, u, p):
+    def diffusion(x, _, p):
         calm, pushed = acceleration(x, 0, p), acceleration(x, 1, p)
         return ca.vertcat(0, p.noise * (pushed[0] - calm[0]), 0, p.noise * (pushed[1] - calm[1]))
 
