@@ -109,7 +109,9 @@ def value_slices(reference):
 
 def gradient_slices(reference):
     """∇V* on all slices, one panel a component, in value per unit of the state."""
-    label = lambda s: f"∂V*/∂{s.name}" + ("" if s.unit == "1" else f" [1/({s.unit})]")
+    label = lambda s: (
+        f"∂V*/∂{s.name}" + ("" if s.unit == "1" else f" [1/({s.unit})]" if " " in s.unit or "/" in s.unit else f" [1/{s.unit}]")
+    )
     draw = lambda plane, g: [partial(_signed, plane, g[..., k], label(s)) for k, s in enumerate(reference.states)]
     return slice_layout(reference, reference.gradient, draw, min(3, len(reference.states)))
 
@@ -150,12 +152,14 @@ def beside_panel(references, ax):
     low, high = finite_box(first.states)
     x = np.tile(np.where((low < 0) & (high > 0), 0.0, 0.5 * (low + high)), (NODES, 1))
     x[:, 0] = np.linspace(low[0], high[0], NODES)
-    for pen, (name, reference) in zip(PENS, references.items(), strict=False):
-        v = reference.V(x)
+    all_values = np.stack([r.V(x) for r in references.values()])
+    room = 0.3 * np.ptp(all_values) + 1e-9 * (1 + np.abs(all_values).max())
+    for v, pen, (name, reference) in zip(all_values, PENS, references.items(), strict=False):
         ax.plot(x[:, 0], v, label=f"{name} ± {number(reference.error, 2)}", **pen)
         if np.isfinite(reference.error):
             ax.fill_between(x[:, 0], v - reference.error, v + reference.error, color=pen["color"], alpha=0.15, linewidth=0)
     held = ", ".join(at(s, v) for s, v in zip(first.states[1:], x[0, 1:], strict=True))
     ax.set(xlabel=first.states[0].label, ylabel="V*(x), band: stated error", xlim=(low[0], high[0]))
+    ax.set_ylim(all_values.min() - room, all_values.max() + room)  # a band beyond is cut off
     turns(ax.xaxis, first.states[0])
     legend(ax, 2, title=held or None)
