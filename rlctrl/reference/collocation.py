@@ -15,6 +15,7 @@ from rlctrl.reference.hamiltonian import Hamiltonian, HamiltonianPolicy, best_in
 JUDGES = 1500  # random points off the nodes, a third of them on the faces of the box
 MOST = 1.5e8  # numbers in the matrices, 1.2 GB
 SETTLED = 1e-11  # change of V, relative to its range, at which policy iteration has arrived
+NEARLY = 1e-6  # such a change is enough if rounding or the least squares prevents a smaller one
 PATIENCE = 8  # policy iterations without a smaller residual before giving up
 
 
@@ -125,24 +126,25 @@ class Run:
     rows: tuple
 
 
-def iterate(coll, columns, u, limit, show) -> Run:
-    """Policy iteration from the inputs u until V no longer changes; the iterate with the smallest residual at the nodes."""
-    c, rows, merits = np.full(len(columns), np.inf), [], []
+def iterate(coll, columns, u, limit, show, enough=None) -> Run:
+    """Policy iteration from the inputs u until V changes by no more than `enough(c)` (default: all but rounding); the iterate with the
+    smallest residual at the nodes."""
+    c, rows, merits, settled = np.full(len(columns), np.inf), [], [], False
     best = Run(np.zeros(len(columns)), u, np.full(len(u), np.inf), np.eye(1), False, ())
-    settled = False
     for k in range(limit):
         previous, (c, R) = c, coll.evaluate(u, columns)
         u, residual = coll.improve(c)
         merits.append(float(np.linalg.norm(residual[: coll.count])))
         if not np.isfinite(merits[-1]):
-            break
+            return replace(best, rows=tuple(rows))
         if merits[-1] == min(merits):
             best = Run(c, u, residual, R, False, ())
         change = float(np.max(np.abs(coll.phi @ (c - previous)))) if k else float("inf")
         scale = float(np.ptp(coll.phi @ c))
-        settled = change <= 1e-6 * scale
         rows.append((k, float(np.max(np.abs(residual[coll.count :]))), change))
         show(f"residual {rows[-1][1]:.1e}")
-        if change <= SETTLED * scale or np.argmin(merits) < k - PATIENCE:
+        arrived = change <= max(SETTLED * scale, enough(c) if enough else 0.0)
+        settled = arrived or change <= NEARLY * scale
+        if arrived or np.argmin(merits) < k - PATIENCE:
             break
-    return replace(best, settled=settled and bool(np.isfinite(merits[-1])), rows=tuple(rows))
+    return replace(best, settled=bool(settled), rows=tuple(rows))

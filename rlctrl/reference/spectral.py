@@ -30,7 +30,7 @@ from rlctrl.reference.hamiltonian import chunked, rates
 from rlctrl.reference.rest import check_rest, is_stable, linear_feedback, local_functions, point_of_rest
 
 BASES = ("tensor", "total")
-BOXES = (0.25, 0.5, 1.0)  # sizes of the boxes on which the default start is improved in turn
+SMALLEST, GROWTH = 0.25, (2.0, 1.08)  # size of the first box of the default start; largest and smallest factor of the next
 FASTEST, SLOWEST = 0.5, 0.9  # factors per two degrees by which the changes of V are taken to fall on
 EPS = float(np.finfo(float).eps)
 
@@ -72,30 +72,48 @@ class Spectral:
         coll = Collocation.make(problem, int(self.degree) + 2, self.basis == "total", self.points, self.inputs)
         with Progress("Spectral", progress) as bar:
             run = self._run(problem, coll, rest, local, bar)
-        terms, rounding = _error(coll, run, int(self.degree))
+            around = [self._neighbour(coll, run, int(self.degree) + step) for step in (-2, 2)]
         if coll.rho == 0:
             s = (rest[: problem.plant.n] - coll.value.middle) / coll.value.half
-            run.c[0] -= float(products(tables(s[None], coll.value.degree), coll.value.index)[0] @ run.c)
-        return self._reference(problem, coll, run, rest, local, terms, rounding)
+            at_rest = products(tables(s[None], coll.value.degree), coll.value.index)[0]
+            for c in (run.c, *around):
+                c[0] -= at_rest @ c
+        return self._reference(problem, coll, run, around, rest, local)
 
     def _run(self, problem, coll, rest, local, bar):
-        """Policy iteration at the degree on growing boxes."""
+        """Policy iteration on boxes that grow around rest, by less where it does not settle."""
         n, bounds = problem.plant.n, box(problem.plant.inputs)
+        if self.start is not None:
+            return self._improved(coll, as_policy(self.start, problem), partial(bar.to, 0.5))
         z = np.concatenate([coll.value.middle, np.clip(np.zeros(problem.plant.m), *bounds)]) if rest is None else rest
-        policy = linear_feedback(problem, local, z) if self.start is None else as_policy(self.start, problem)
-        sizes, columns = BOXES if self.start is None else (1.0,), coll.columns(self.degree)
-        for k, size in enumerate(sizes):
+        policy, settled, size, growth = linear_feedback(problem, local, z), 0.0, SMALLEST, GROWTH[0]
+        while True:
             part = coll.window(size, z[:n])
-            show = partial(bar.to, (k + 0.5) / len(sizes))
-            run = iterate(part, columns, chunked(policy, part.x), self.iterations, show)
-            policy = part.policy(part.solution(run.c, int(self.degree)))
-        return run
+            run = self._improved(part, policy, partial(bar.to, settled))
+            if run.settled:
+                policy, settled = part.policy(part.solution(run.c, int(self.degree))), size
+            else:
+                growth = np.sqrt(growth)
+            if settled == 1 or settled == 0 or growth < GROWTH[1]:
+                return run if size == 1 else self._improved(coll, policy, partial(bar.to, 0.9))
+            size = min(1.0, settled * growth)
 
-    def _reference(self, problem, coll, run, rest, local, terms, rounding):
+    def _neighbour(self, coll, run, degree):
+        """Coefficients at another degree, by policy iteration until it adds less than a tenth to their distance; None if it does not
+        settle."""
+        distance = lambda c: 0.1 * float(np.max(np.abs(coll.phi @ (c - run.c))))
+        other = iterate(coll, coll.columns(degree), run.u, self.iterations, lambda text: None, distance)
+        return other.c if other.settled else np.full(len(run.c), np.nan)
+
+    def _improved(self, coll, policy, show):
+        return iterate(coll, coll.columns(self.degree), chunked(policy, coll.x), self.iterations, show)
+
+    def _reference(self, problem, coll, run, around, rest, local):
         value = coll.solution(run.c, int(self.degree))
         policy = coll.policy(value)
         reward = float(np.max(np.abs(chunked(partial(rates, coll.hamiltonian), coll.x, run.u)[0])))
         residual, outward = float(np.max(np.abs(run.residual[coll.count :]))), _outward(coll, run.u)
+        terms, rounding = _error(coll, run, around)
         faults = list(self._faults(problem, run, residual / reward, outward))
         if not rounding <= self.tolerance * float(np.ptp(coll.phi @ run.c)):
             faults.append("The equation does not single out V on this box, as where noise crosses it: lower `degree` or enlarge the box.")
@@ -142,15 +160,14 @@ def _check(problem):
     require(problem.target is None, "target", "is not known to Spectral", problem.target, "Use rc.GridDP.")
 
 
-def _error(coll, run, degree):
-    """The error statement of the module's docstring, and rounding over σ."""
+def _error(coll, run, around):
+    """The error statement of the module's docstring, from the coefficients two degrees lower and higher, and rounding over σ."""
     phi = coll.phi[coll.count :]
-    coarse, fine = (coll.evaluate(run.u, coll.columns(d))[0] for d in (degree - 2, degree + 2))
-    before, after = (float(np.max(np.abs(phi @ (c - run.c)))) for c in (coarse, fine))
-    fall = np.clip(after / before, FASTEST, SLOWEST) if before > 0 else SLOWEST
+    before, after = (float(np.max(np.abs(phi @ (c - run.c)))) for c in around)
+    fall = float(np.clip(after / before, FASTEST, SLOWEST)) if before > 0 else SLOWEST
     sigma = linalg.lapack.dtrcon(run.R)[0]
     rounding = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)
-    return {"degree": float(after / (1 - fall))}, rounding
+    return {"degree": after / (1 - fall) if np.isfinite(after) else float("inf")}, rounding
 
 
 def _outward(coll, u):
