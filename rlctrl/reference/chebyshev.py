@@ -32,11 +32,11 @@ class ChebyshevValue:
 
     def partial(self, x, *axes):
         """V differentiated along each of `axes` (at most twice along one), (...) at x (..., n)."""
-        s = (x - self.middle) / jnp.asarray(self.half)
-        index, product = jnp.asarray(self.index), jnp.asarray(self.coefficients)
+        index, half, product = jnp.asarray(self.index), jnp.asarray(self.half), jnp.asarray(self.coefficients)
+        s = (x - self.middle) / half
         for i in range(s.shape[-1]):
             order = axes.count(i)
-            product = product * _continued(s[..., i], self.degree, order)[..., index[:, i]] / jnp.asarray(self.half)[i] ** order
+            product = product * _continued(s[..., i], self.degree, order)[..., index[:, i]] / half[i] ** order
         return jnp.sum(product, -1)
 
 
@@ -45,7 +45,7 @@ def _continued(s, degree, order):
     inside = jnp.clip(s, -1.0, 1.0)
     table, far, D = _inner(inside, degree), (s - inside)[..., None], derivative_matrix(degree)
     derivatives = [table, table @ D, table @ D @ D]
-    return sum(part * far**k / max(k, 1) for k, part in enumerate(derivatives[order:]))
+    return functools.reduce(jnp.add, (part * far**k / max(k, 1) for k, part in enumerate(derivatives[order:])))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

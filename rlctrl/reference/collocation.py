@@ -23,7 +23,8 @@ PATIENCE = 8  # policy iterations without a smaller residual before giving up
 class Collocation:
     """Points `s` of [−1, 1]^n, the first `count` of them nodes, the last ones on faces with the given `normals`, and there the basis
     `phi` (P, K), its `slopes` ∂/∂s_i (n, P, K) and its `curvatures` ∂²/∂s_i∂s_j (pairs, P, K) for the pairs of the Hamiltonian; `degrees`
-    (K,) of the basis functions. `value` says which box and basis; its coefficients are not used.
+    (K,) of the basis functions. `value` says which box and basis; its coefficients are not used. `ends`: whether the problem ends, with
+    its exit value, where the closed loop or its noise leaves the box.
     """
 
     hamiltonian: Hamiltonian
@@ -35,6 +36,7 @@ class Collocation:
     phi: np.ndarray
     slopes: np.ndarray
     curvatures: np.ndarray
+    ends: bool
 
     @classmethod
     def make(cls, problem, degree, total, ratio, candidates):
@@ -52,7 +54,9 @@ class Collocation:
         curvatures = np.reshape([products(table, index, *pair) for pair in hamiltonian.pairs], (-1, *slopes.shape[1:]))
         value = ChebyshevValue(np.zeros(len(index)), index, 0.5 * (low + high), 0.5 * (high - low), degree)
         degrees = index.sum(1) if total else index.max(1)
-        return cls(hamiltonian, value, degrees, s, len(inside), normals, products(table, index), slopes, curvatures)
+        return cls(
+            hamiltonian, value, degrees, s, len(inside), normals, products(table, index), slopes, curvatures, problem.exit == "absorb"
+        )
 
     @property
     def rho(self):
@@ -78,7 +82,7 @@ class Collocation:
         if size == 1:
             return self
         value = replace(self.value, middle=(1 - size) * centre + size * self.value.middle, half=size * self.value.half)
-        return replace(self, value=value, hamiltonian=self.hamiltonian.without_noise(), curvatures=self.curvatures[:0])
+        return replace(self, value=value, hamiltonian=self.hamiltonian.without_noise(), curvatures=self.curvatures[:0], ends=False)
 
     def solution(self, c, degree) -> ChebyshevValue:
         """The value of the coefficients, without the basis functions above a degree."""
@@ -96,6 +100,22 @@ class Collocation:
         u, h = chunked(partial(best_inputs, self.hamiltonian), self.x, p, s)
         return u, self.rho * (self.phi @ c) - h
 
+    def leaving(self, u):
+        """Of the points on faces, those through which the closed loop, or its noise, leaves the box."""
+        faces = slice(-len(self.normals), None)
+        _, drift, spread = chunked(partial(rates, self.hamiltonian), self.x[faces], u[faces])
+        noise = np.zeros(len(drift))
+        for k, (i, j) in enumerate(self.hamiltonian.pairs):
+            noise += spread[:, k] * np.abs(self.normals[:, i]) * (i == j)
+        return (np.sum(drift * self.normals, -1) > 0) | (noise > 0)
+
+    def _ending(self, u, columns, weight):
+        """Equations V = exit value at the points through which it leaves, of the same weight together as the HJB equations."""
+        at = len(self.s) - len(self.normals) + np.nonzero(self.leaving(u))[0]
+        rows = self.phi[at][:, columns]
+        factor = weight / max(np.linalg.norm(rows), 1e-300)
+        return factor * rows, factor * chunked(self.hamiltonian.generator.exit_value, self.x[at]) if len(at) else np.zeros(0)
+
     def evaluate(self, u, columns):
         """Coefficients of the value of the inputs u at the nodes, and the triangular factor of its column-normalised equations."""
         reward, drift, spread = chunked(partial(rates, self.hamiltonian), self.x[: self.count], u[: self.count])
@@ -105,6 +125,9 @@ class Collocation:
             rows -= drift[:, i, None] * slope[: self.count, columns]
         for i, curvature in enumerate(self.curvatures):
             rows -= spread[:, i, None] * curvature[: self.count, columns]
+        if self.ends:
+            ending, value = self._ending(u, columns, np.linalg.norm(rows))
+            rows, reward = np.concatenate([rows, ending]), np.concatenate([reward, value])
         size = np.maximum(np.linalg.norm(rows, axis=0), 1e-300)
         R, c, k = np.asarray(np.linalg.qr(np.column_stack([rows / size, reward]), mode="r")), np.zeros(len(columns)), len(size)
         try:

@@ -4,15 +4,17 @@ V is a sum of Chebyshev products on the box of the states, found by policy itera
 the point of rest, so the iteration is run on boxes that grow around it. No boundary condition is set: the box is a window on R^n, and V is
 the smooth solution there. Without discount V = 0 at rest.
 
-Error statement, estimated: one more policy iteration, which is a Newton step, is made at degree d+2; the sup of |V_{d+2} − V_d|, at points
-off the nodes and in the corners of the box, is divided by 1 − q, the sum of a geometric series whose ratio q is the factor by which the
-change fell since |V_d − V_{d−2}|, held between ½ and 0.9. Differences of V count, not the residual: where the closed loop leaves the box V
-rests on its continuation from inside, and its error falls far more slowly than the residual. The residual off the nodes decides whether
-the result counts as solved, and so does rounding over σ, the reciprocal condition number of the least squares: a small σ says that the
-equation does not single out V on this box, as where noise crosses its faces and the degree suffices for solutions that explode outside.
+Error statement, estimated: policy iteration is run on at degree d+2 until it settles to a tenth of its distance from V_d. The sup of
+|V_{d+2} − V_d|, at points off the nodes and in the corners of the box, is divided by 1 − q, the sum of a geometric series: q is the slower
+of the mean factors per two degrees by which this change fell since |V_d − V_{d−2}| and since |V_{d−2} − V_{d−4}|, held between ½ and 0.9,
+because single changes can be small by luck. Differences of V count, not the residual: where the closed loop leaves the box V rests on its
+continuation from inside, and its error falls far more slowly than the residual. Without discount all values are compared relative to V at
+rest. The residual off the nodes decides whether the result counts as solved, and so does rounding over σ, the reciprocal condition number
+of the least squares: a small σ says that the equation does not single out V on this box, as where noise crosses its faces and the degree
+suffices for solutions that explode outside. With exit="absorb" the exit value is imposed where the closed loop or its noise leaves.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,6 +34,7 @@ from rlctrl.reference.rest import check_rest, is_stable, linear_feedback, local_
 BASES = ("tensor", "total")
 SMALLEST, GROWTH = 0.25, (2.0, 1.08)  # size of the first box of the default start; largest and smallest factor of the next
 FASTEST, SLOWEST = 0.5, 0.9  # factors per two degrees by which the changes of V are taken to fall on
+VAGUE = 0.1  # largest error, relative to the range of V, that counts as solved
 EPS = float(np.finfo(float).eps)
 
 
@@ -72,8 +75,9 @@ class Spectral:
         coll = Collocation.make(problem, int(self.degree) + 2, self.basis == "total", self.points, self.inputs)
         with Progress("Spectral", progress) as bar:
             run = self._run(problem, coll, rest, local, bar)
-            around = [self._neighbour(coll, run, int(self.degree) + step) for step in (-2, 2)]
+            around = [self._neighbour(coll, run, int(self.degree) + step) for step in (-4, -2, 2)]
         if coll.rho == 0:
+            assert rest is not None  # check_rest
             s = (rest[: problem.plant.n] - coll.value.middle) / coll.value.half
             at_rest = products(tables(s[None], coll.value.degree), coll.value.index)[0]
             for c in (run.c, *around):
@@ -99,7 +103,7 @@ class Spectral:
             size = min(1.0, settled * growth)
 
     def _neighbour(self, coll, run, degree):
-        """Coefficients at another degree, by policy iteration until it adds less than a tenth to their distance; None if it does not
+        """Coefficients at another degree, by policy iteration until it adds less than a tenth to their distance; NaN if it does not
         settle."""
         distance = lambda c: 0.1 * float(np.max(np.abs(coll.phi @ (c - run.c))))
         other = iterate(coll, coll.columns(degree), run.u, self.iterations, lambda text: None, distance)
@@ -112,10 +116,14 @@ class Spectral:
         value = coll.solution(run.c, int(self.degree))
         policy = coll.policy(value)
         reward = float(np.max(np.abs(chunked(partial(rates, coll.hamiltonian), coll.x, run.u)[0])))
-        residual, outward = float(np.max(np.abs(run.residual[coll.count :]))), _outward(coll, run.u)
+        residual, outward = float(np.max(np.abs(run.residual[coll.count :]))), float(np.mean(coll.leaving(run.u)))
         terms, rounding = _error(coll, run, around)
         faults = list(self._faults(problem, run, residual / reward, outward))
-        if not rounding <= self.tolerance * float(np.ptp(coll.phi @ run.c)):
+        scale, error = float(np.ptp(coll.phi @ run.c)), float(sum(terms.values()))
+        if not error <= VAGUE * scale:
+            reason = "" if np.isfinite(error) else f" (policy iteration does not settle at degree {self.degree + 2})"
+            faults.append(f"V is uncertain by {error:.1e}{reason}, it ranges over {scale:.1e}: raise `degree` or shrink the box.")
+        if not rounding <= self.tolerance * scale:
             faults.append("The equation does not single out V on this box, as where noise crosses it: lower `degree` or enlarge the box.")
         if coll.rho == 0 and not is_stable(problem, local, partial(chunked, policy), rest):
             faults.append("The closed loop found is not stable at rest, so this is not the optimal solution: give a stabilising `start`.")
@@ -127,7 +135,7 @@ class Spectral:
             value=value,
             policy=policy,
             rule=problem.plant.law.quadrature(5),
-            error=float(sum(terms.values())),
+            error=error,
             error_kind="estimated",
             error_terms=terms,
             converged=not faults,
@@ -148,7 +156,7 @@ class Spectral:
             )
         if not run.settled:
             yield f"Policy iteration did not settle in {len(run.rows)} steps: raise `iterations` or {stable}."
-        if problem.exit != "free" and outward > 0:
+        if problem.exit == "clip" and outward > 0:
             yield f'The closed loop leaves {100 * outward:.0f} % of the faces, where exit="{problem.exit}" would act: use exit="free".'
 
 
@@ -163,21 +171,13 @@ def _check(problem):
 def _error(coll, run, around):
     """The error statement of the module's docstring, from the coefficients two degrees lower and higher, and rounding over σ."""
     phi = coll.phi[coll.count :]
-    before, after = (float(np.max(np.abs(phi @ (c - run.c)))) for c in around)
-    fall = float(np.clip(after / before, FASTEST, SLOWEST)) if before > 0 else SLOWEST
-    sigma = linalg.lapack.dtrcon(run.R)[0]
+    changes = [float(np.max(np.abs(phi @ (b - a)))) for a, b in zip(around, (around[1], run.c, run.c), strict=True)]
+    earlier, before, after = np.maximum(changes, 1e-300)  # NaN where a neighbour did not settle
+    falls = np.nan_to_num([after / before, np.sqrt(after / earlier)], nan=SLOWEST)
+    degree = float(np.nan_to_num(after / (1 - np.clip(np.max(falls), FASTEST, SLOWEST)), nan=np.inf))
+    sigma = linalg.get_lapack_funcs("trcon", (run.R,))(run.R)[0]
     rounding = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)
-    return {"degree": after / (1 - fall) if np.isfinite(after) else float("inf")}, rounding
-
-
-def _outward(coll, u):
-    """Share of the judging points on the faces through which the closed loop, or its noise, leaves the box."""
-    faces = slice(-len(coll.normals), None)
-    _, drift, spread = chunked(partial(rates, coll.hamiltonian), coll.x[faces], u[faces])
-    noise = np.zeros(len(drift))
-    for k, (i, j) in enumerate(coll.hamiltonian.pairs):
-        noise += spread[:, k] * np.abs(coll.normals[:, i]) * (i == j)
-    return float(np.mean((np.sum(drift * coll.normals, -1) > 0) | (noise > 0)))
+    return {"degree": degree}, rounding
 
 
 def _notes(outward):
