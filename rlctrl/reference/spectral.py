@@ -175,7 +175,8 @@ def _error(coll, run, around):
     earlier, before, after = np.maximum(changes, 1e-300)  # NaN where a neighbour did not settle
     falls = np.nan_to_num([after / before, np.sqrt(after / earlier)], nan=SLOWEST)
     degree = float(np.nan_to_num(after / (1 - np.clip(np.max(falls), FASTEST, SLOWEST)), nan=np.inf))
-    sigma = linalg.get_lapack_funcs("trcon", (run.R,))(run.R)[0]
+    (trcon,) = linalg.get_lapack_funcs(("trcon",), (run.R,))
+    sigma = trcon(run.R)[0]
     rounding = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)
     return {"degree": degree}, rounding
 
