@@ -94,7 +94,7 @@ def test_growth():
     """C1, Brock & Mirman: capital k, of whose yield k^0.65 the share s is kept; V = c1 + c2 ln k, s = αβ."""
     plant = rc.Plant("growth", [rc.Signal("k", "1", 0.05, 0.6)], [rc.Signal("s", "1", 0.01, 0.99)], update=lambda k, s, w, p: s * k**0.65)
     problem = rc.Problem(plant, lambda k, s: ca.log((1 - s[0]) * k[0] ** 0.65), 0.95, exit="free")
-    ref, k = rc.solve(problem, OpenLoop()), np.array([[0.05], [0.2], [0.6]])
+    ref, k = rc.solve(problem, OpenLoop()), np.array([[0.05], [0.6]])
     error = np.max(np.abs(ref.V(k) + 34.7856075455 - 1.6993464052 * np.log(k[:, 0])))
     assert error < 1e-8
     assert error <= ref.error < 1e-6
@@ -168,7 +168,7 @@ def test_the_better_of_two_extremals_is_found():
                 [-1.0, 2.0]
             )
         )
-        for dt in (0.16, 0.08, 0.04)
+        for dt in (0.2, 0.1, 0.05)
     ]
     np.testing.assert_allclose((V[0] - 6 * V[1] + 8 * V[2]) / 3, -17.917177, atol=2e-3)  # dt → 0, error O(dt³)
 
