@@ -5,6 +5,7 @@ Each file holds one plant or one close family, in CasADi, with units and source.
 
 from collections.abc import Callable
 
+from plants.cart_pole import cart_pole
 from plants.double_integrator import double_integrator
 from plants.linear import linear
 from plants.pendulum import pendulum
@@ -13,7 +14,9 @@ from plants.van_der_pol import van_der_pol
 from rlctrl.errors import nearest, require
 from rlctrl.plant import Plant
 
-PLANTS: dict[str, Callable[..., Plant]] = {f.__name__: f for f in (double_integrator, linear, pendulum, vamvoudakis_lewis, van_der_pol)}
+PLANTS: dict[str, Callable[..., Plant]] = {
+    f.__name__: f for f in (cart_pole, double_integrator, linear, pendulum, vamvoudakis_lewis, van_der_pol)
+}
 
 
 def names() -> list[str]:

@@ -10,7 +10,7 @@ jax.config.update("jax_enable_x64", True)
 from rlctrl.analysis import Comparison, Decomposition, compare, decompose  # noqa: E402
 from rlctrl.critic import Critic, ReplayTD, Training, train  # noqa: E402
 from rlctrl.errors import InputError, NotConverged  # noqa: E402
-from rlctrl.noise import Finite, Gaussian, Uniform  # noqa: E402
+from rlctrl.noise import Exponential, Finite, Gaussian, Uniform  # noqa: E402
 from rlctrl.plant import Plant, Signal  # noqa: E402
 from rlctrl.policy import LinearPolicy  # noqa: E402
 from rlctrl.problem import Problem, quadratic  # noqa: E402
@@ -19,8 +19,7 @@ from rlctrl.simulate import Trajectory, monte_carlo, simulate  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Critic", "Decomposition", "Exact", "Finite", "Gaussian", "GridDP", "InputError", "LinearPolicy", "NotConverged", "Plant",
-    "Problem",
-    "Reference", "ReplayTD", "Riccati", "Signal", "Training", "Trajectory", "Uniform", "compare", "decompose", "monte_carlo", "quadratic",
-    "simulate", "solve", "train",
+    "Comparison", "Critic", "Decomposition", "Exact", "Exponential", "Finite", "Gaussian", "GridDP", "InputError", "LinearPolicy",
+    "NotConverged", "Plant", "Problem", "Reference", "ReplayTD", "Riccati", "Signal", "Training", "Trajectory", "Uniform", "compare",
+    "decompose", "monte_carlo", "quadratic", "simulate", "solve", "train",
 ]  # fmt: skip

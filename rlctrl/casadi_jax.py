@@ -7,6 +7,7 @@ Two functions with equal tapes are equal and hash alike, so JAX compiles a plant
 """
 
 import hashlib
+import math
 
 import casadi as ca
 import jax.numpy as jnp
@@ -128,26 +129,67 @@ class JaxFunction:
         return isinstance(other, JaxFunction) and self.digest == other.digest
 
     def __call__(self, *arguments):
-        arrays = [jnp.asarray(a, jnp.float64) for a in arguments]
-        for position, (array, size) in enumerate(zip(arrays, self.sizes, strict=True)):
-            require(array.shape[-1:] == (size,), f"argument {position}", f"needs last axis {size}", array.shape, "")
-        batch = jnp.broadcast_shapes(*(a.shape[:-1] for a in arrays))
-        work, out = {}, {}
-        for code, inputs, output, constant in self.tape:
+        return self.partly(*arguments)()
+
+    def partly(self, *arguments):
+        """Takes None for the arguments that come later, computes all that does not depend on them, and returns a function of them."""
+        known = {k: self._argument(k, a) for k, a in enumerate(arguments) if a is not None}
+        late = [k for k, a in enumerate(arguments) if a is None]
+        work, rest = self._run(self.tape, known, {})
+
+        def finish(*later):
+            both = known | {k: self._argument(k, a) for k, a in zip(late, later, strict=True)}
+            return self._result(both, self._run(rest, both, work)[0])
+
+        return finish
+
+    def _argument(self, position, value):
+        array = jnp.asarray(value, jnp.float64)
+        size = self.sizes[position]
+        require(array.shape[-1:] == (size,), f"argument {position}", f"needs last axis {size}", array.shape, "")
+        return array
+
+    def _run(self, tape, arguments, work):
+        """The results of those instructions whose operands are known, and the other instructions."""
+        work, waiting = _Work(work), []
+        for step in tape:
+            code, inputs, output, constant = step
             if code == ca.OP_CONST:
                 work[output] = constant
-            elif code == ca.OP_INPUT:
-                work[output] = arrays[inputs[0]][..., inputs[1]]
+            elif code == ca.OP_INPUT and inputs[0] in arguments:
+                work[output] = arguments[inputs[0]][..., inputs[1]]
+            elif code == ca.OP_INPUT or any(i not in work for i in inputs):
+                waiting.append(step)
             elif code == ca.OP_OUTPUT:
-                out[self.places[output]] = work[inputs[0]]
+                work["out", self.places[output]] = work[inputs[0]]
             else:
-                work[output] = OPERATIONS[code](*(work[i] for i in inputs))
+                work[output] = OPERATIONS[code](*work.together(inputs))
+        return work, waiting
+
+    def _result(self, arguments, work):
+        """The outputs, dense, in the shape of this function."""
+        batch = jnp.broadcast_shapes(*(a.shape[:-1] for a in arguments.values()))
         size = int(np.prod(self.shape, dtype=int))
-        dense = [jnp.broadcast_to(jnp.asarray(out.get(i, 0.0), jnp.float64), batch) for i in range(size)]
+        dense = [jnp.broadcast_to(jnp.asarray(work.get(("out", i), 0.0), jnp.float64), batch) for i in range(size)]
         if not self.shape:
             return dense[0]
         stacked = jnp.stack(dense, axis=-1) if dense else jnp.zeros((*batch, 0))
         return _from_columns(stacked, self.shape)
+
+
+class _Work(dict):
+    """Results by place on the tape."""
+
+    def together(self, places):
+        """The operands at some places; one that is about to be broadcast against a larger one is computed once and kept (XLA would
+        otherwise fuse it into the larger loop and compute it again for every element there)."""
+        if len(places) == 1:
+            return (self[places[0]],)
+        shape = jnp.broadcast_shapes(*(jnp.shape(self[i]) for i in places))
+        for i in places:
+            if jnp.ndim(self[i]) > 0 and jnp.size(self[i]) < math.prod(shape):
+                self[i] = lax.optimization_barrier(self[i])
+        return tuple(self[i] for i in places)
 
 
 def _from_columns(flat, shape):
@@ -169,21 +211,27 @@ def _expand(function):
 
 
 def _instructions(function):
-    """(opcode, inputs, output, constant) with OP_INPUT as (argument, dense position) and OP_OUTPUT keyed by stored position."""
+    """(opcode, inputs, output, constant) with OP_INPUT as (argument, dense position) and OP_OUTPUT keyed by stored position.
+
+    CasADi reuses the places of its work vector; here every result has a place of its own, the number of its instruction.
+    """
     positions = [function.sparsity_in(i).find() for i in range(function.n_in())]
+    holder: dict[int, int] = {}  # which instruction's result a place of CasADi's work vector holds
     for k in range(function.n_instructions()):
         code = function.instruction_id(k)
         inputs, outputs = list(function.instruction_input(k)), list(function.instruction_output(k))
+        if code == ca.OP_OUTPUT:
+            yield code, (holder[inputs[0]],), outputs[1], None
+            continue
         if code == ca.OP_CONST:
-            yield code, (), outputs[0], function.instruction_constant(k)
+            yield code, (), k, function.instruction_constant(k)
         elif code == ca.OP_INPUT:
-            yield code, (inputs[0], positions[inputs[0]][inputs[1]]), outputs[0], None
-        elif code == ca.OP_OUTPUT:
-            yield code, (inputs[0],), outputs[1], None
+            yield code, (inputs[0], positions[inputs[0]][inputs[1]]), k, None
         elif code in OPERATIONS:
-            yield code, tuple(inputs), outputs[0], None
+            yield code, tuple(holder[i] for i in inputs), k, None
         else:
             raise InputError(
                 f"`{function.name()}` uses the CasADi operation {OPCODE_NAMES.get(code, code)}, which has no translation "
                 "to JAX. Write the expression without it."
             )
+        holder[outputs[0]] = k

@@ -42,6 +42,16 @@ def _parser():
     run.add_argument("--seed", type=int, metavar="N", help="overrides the seed of the file")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress bars and no closing table")
     run.set_defaults(command=_run)
+    solve = commands.add_parser(
+        "solve",
+        help="solve the references of a TOML file, and set them side by side",
+        epilog="example: rlctrl solve examples/pendulum.toml --out references",
+    )
+    solve.add_argument("file", metavar="FILE.toml", help="the experiment; methods under [[also]] are set beside [reference]")
+    solve.add_argument("--out", metavar="DIR", help="folder for the artefacts (default: runs/<name>-<time>)")
+    solve.add_argument("--checkpoint", metavar="FILE.npz", help="state of a long GridDP solve, to go on from if it exists")
+    solve.add_argument("-q", "--quiet", action="store_true", help="no progress bars and no closing table")
+    solve.set_defaults(command=_solve)
     plants = commands.add_parser("plants", help="list the plants, or describe one", epilog="example: rlctrl plants pendulum")
     plants.add_argument("name", nargs="?", metavar="NAME", help="a plant")
     plants.set_defaults(command=_plants)
@@ -54,6 +64,26 @@ def _run(options):
     if not options.quiet:
         print(_closing(found))
     print(folder)
+
+
+def _solve(options):
+    experiment = import_module("rlctrl.experiment")
+    folder, found = experiment.solve_file(options.file, options.out, options.checkpoint, progress=not options.quiet)
+    if not options.quiet:
+        print(_beside(found))
+    print(folder)
+
+
+def _beside(found) -> str:
+    first = next(iter(found["references"].values()))
+    head = f"{'method':12} {'stated error':>24} {'V(x0)':>12} {'|V − V₁|':>10} {'|u − u₁|':>10} {'seconds':>8}"
+    lines = [f"{first['message']} Error terms: " + ", ".join(f"{k} {v:.2g}" for k, v in first["error_terms"].items()) + ".", head]
+    for row in found["table"]:
+        stated = f"{row['error']:.3g} {row['error_kind']}"
+        gaps = f"{row['largest_difference_of_V']:10.3g} {row['largest_difference_of_u']:10.3g}"
+        lines.append(f"{row['method']:12} {stated:>24} {row['value_at_x0']:12.6g} {gaps} {row['seconds']:8.2f}")
+    lines += [f"{name:12} failed: {sentence}" for name, sentence in found["failures"].items()]
+    return "\n".join(lines)
 
 
 def _closing(found) -> str:

@@ -6,11 +6,12 @@ sum of (order+1)^d terms. Beyond the last node the end piece is continued: extra
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from scipy.interpolate import BSpline
 
 from rlctrl.errors import require
@@ -19,13 +20,17 @@ from rlctrl.tree import record
 ORDERS = (1, 3, 5)
 
 
-@record(arrays=("nodes", "middles", "widths", "pieces", "starts", "inverse"), static=("order", "period", "uniform"))
+UNROLLED = 64  # terms of an interpolation that are written out; more are looped over
+
+
+@record(arrays=("nodes", "middles", "widths", "pieces", "starts", "inverse", "count"), static=("order", "period", "uniform"))
 @dataclass(frozen=True, eq=False)
 class Axis:
     """One axis: node positions, and for each interval the polynomial pieces of the order+1 B-splines alive on it.
 
     On interval i, with s = (x − middle_i)/width_i, weight j is Σ_l pieces[i, j, l] s^l and belongs to coefficient starts[i]+j
-    (modulo the number of nodes if periodic). `inverse` maps node values to coefficients.
+    (modulo the number of nodes if periodic). `inverse` maps node values to coefficients. `count` is the number of nodes; the arrays may
+    be longer (`padded`), so that grids of several sizes share one compiled function. NumPy arrays in, NumPy arrays out.
     """
 
     nodes: Any
@@ -34,36 +39,65 @@ class Axis:
     pieces: Any
     starts: Any
     inverse: Any
+    count: Any
     order: int
     period: float | None
     uniform: bool
 
     @property
     def size(self):
+        """Length of the arrays: the number of nodes, or more."""
         return self.nodes.shape[0]
+
+    def padded(self, size) -> "Axis":
+        """The same axis in arrays for `size` nodes."""
+        more = size - self.size
+        last = lambda a: np.concatenate([a, np.repeat(np.asarray(a)[-1:], more, 0)])
+        inverse = np.eye(size)
+        inverse[: self.size, : self.size] = self.inverse
+        arrays = {name: last(getattr(self, name)) for name in ("nodes", "middles", "widths", "pieces", "starts")}
+        return replace(self, inverse=inverse, **arrays)
+
+    def matrix(self, x) -> np.ndarray:
+        """Values at coordinates x (k,) from node values: (k, nodes)."""
+        rows = np.zeros((len(x), self.size))
+        for index, weight in self.terms(np.asarray(x)):
+            np.add.at(rows, (np.arange(len(x)), index), weight)
+        return rows if self.order == 1 else rows @ self.inverse
 
     def stencil(self, x):
         """Coefficient indices and weights (..., order+1) for coordinates x (...)."""
-        x = x if self.period is None else self.nodes[0] + jnp.mod(x - self.nodes[0], self.period)
-        i = self._interval(x)
-        s = (x - jnp.asarray(self.middles)[i]) / (self.widths[0] if self.uniform else jnp.asarray(self.widths)[i])
+        xp, pairs = _module(self.nodes, x), self.terms(x)
+        return xp.stack([i for i, _ in pairs], -1), xp.stack([w for _, w in pairs], -1)
+
+    def terms(self, x):
+        """The same as a list of order+1 pairs (index, weight), each of shape (...)."""
+        xp = _module(self.nodes, x)
+        i, s = self._position(x, xp)
         if self.order == 1:
-            weights = jnp.stack([0.5 - s, 0.5 + s], -1)
+            weights = [0.5 - s, 0.5 + s]
         else:
-            pieces = jnp.asarray(self.pieces)[i]
+            pieces = xp.asarray(self.pieces)[i]
             weights = pieces[..., -1]
             for power in range(self.order - 1, -1, -1):
                 weights = weights * s[..., None] + pieces[..., power]
-        index = jnp.asarray(self.starts)[i][..., None] + jnp.arange(self.order + 1)
-        return (index if self.period is None else jnp.mod(index, self.size)), weights
+            weights = [weights[..., j] for j in range(self.order + 1)]
+        first = i if self.order == 1 else xp.asarray(self.starts)[i]
+        turned = lambda index: index if self.period is None else xp.where(index >= self.count, index - self.count, index)
+        return [(turned(first + j), weight) for j, weight in enumerate(weights)]
 
-    def _interval(self, x):
-        last = self.middles.shape[0] - 1
-        if self.uniform:
-            i = jnp.floor((x - self.nodes[0]) / self.widths[0]).astype(jnp.int32)
-        else:
-            i = (jnp.searchsorted(jnp.asarray(self.nodes), x, side="right") - 1).astype(jnp.int32)
-        return jnp.clip(i, 0, last)
+    def _position(self, x, xp):
+        """Interval i (...) and place s in [−½, ½] on it (beyond, outside the grid)."""
+        last = self.count - (2 if self.period is None else 1)
+        if not self.uniform:
+            x = x if self.period is None else self.nodes[0] + xp.mod(x - self.nodes[0], self.period)
+            i = xp.clip(xp.searchsorted(xp.asarray(self.nodes), x, side="right") - 1, 0, last).astype(np.int32)
+            return i, (x - xp.asarray(self.middles)[i]) / xp.asarray(self.widths)[i]
+        place = (x - self.nodes[0]) * (1 / xp.asarray(self.widths)[0])
+        if self.period is not None:
+            place = place - self.count * xp.floor(place * (1 / self.count))
+        i = xp.clip(xp.floor(place), 0, last).astype(np.int32)
+        return i, place - i - 0.5
 
 
 def make_axis(nodes, order=1, period=None) -> Axis:
@@ -96,7 +130,7 @@ def make_axis(nodes, order=1, period=None) -> Axis:
     rows = basis(nodes)
     for column in range(rows.shape[1]):  # on a periodic axis the splines beyond one turn are the first ones again
         collocation[:, column % len(nodes)] += rows[:, column]
-    return Axis(nodes, middles, widths, pieces, starts.astype(np.int32), np.linalg.inv(collocation), order, period, uniform)
+    return Axis(nodes, middles, widths, pieces, starts.astype(np.int32), np.linalg.inv(collocation), len(nodes), order, period, uniform)
 
 
 def _knots(nodes, order, period):
@@ -128,13 +162,37 @@ class Grid:
         mesh = np.meshgrid(*[np.asarray(a.nodes) for a in self.axes], indexing="ij")
         return np.stack([c.ravel() for c in mesh], -1)
 
+    def node(self, number):
+        """Coordinates (..., d) of nodes by their number (...) among the nodes proper, last axis fastest."""
+        columns = []
+        for axis in reversed(self.axes):
+            columns.insert(0, jnp.asarray(axis.nodes)[number % axis.count])
+            number = number // axis.count
+        return jnp.stack(columns, -1)
+
+    def padded(self, shape) -> "Grid":
+        """The same grid in arrays for `shape` nodes a side; `embed` brings coefficients into that shape."""
+        return Grid(tuple(axis.padded(size) for axis, size in zip(self.axes, shape, strict=True)))
+
+    def embed(self, coefficients, shape) -> np.ndarray:
+        """Coefficients of this grid as those of `padded(shape)`."""
+        table = np.zeros(shape)
+        table[tuple(slice(s) for s in self.shape)] = np.reshape(coefficients, self.shape)
+        return table.reshape(-1)
+
     def fit(self, values):
         """Coefficients (prod(shape),) that interpolate node values (prod(shape),)."""
-        if self.order == 1:
-            return values
+        return values if self.order == 1 else self._along(values, [axis.inverse for axis in self.axes])
+
+    def resample(self, values, other) -> np.ndarray:
+        """Interpolated values at the nodes of another grid, from node values; by one matrix an axis."""
+        return np.asarray(self._along(np.asarray(values), [a.matrix(b.nodes) for a, b in zip(self.axes, other.axes, strict=True)]))
+
+    def _along(self, values, matrices):
+        xp: Any = _module(values)
         table = values.reshape(self.shape)
-        for k, axis in enumerate(self.axes):
-            table = jnp.moveaxis(jnp.tensordot(jnp.asarray(axis.inverse), table, axes=(1, k)), 0, k)
+        for k, matrix in enumerate(matrices):
+            table = xp.moveaxis(xp.tensordot(xp.asarray(matrix), table, axes=(1, k)), 0, k)
         return table.reshape(-1)
 
     def stencil(self, x):
@@ -148,17 +206,44 @@ class Grid:
 
     def evaluate(self, coefficients, x):
         """Interpolated value (...) at points x (..., d); trailing axes of `coefficients` beyond the first are carried along."""
-        pairs = [axis.stencil(x[..., k]) for k, axis in enumerate(self.axes)]
+        terms = [axis.terms(x[..., k]) for k, axis in enumerate(self.axes)]
         table = jnp.asarray(coefficients)
         extra = (None,) * (table.ndim - 1)
-        total = jnp.zeros(())
-        for corner in itertools.product(*(range(a.order + 1) for a in self.axes)):
-            index, weight = 0, jnp.ones(())
-            for (i, w), axis, j in zip(pairs, self.axes, corner, strict=True):
-                index = index * axis.size + i[..., j]
-                weight = weight * w[..., j]
-            total = total + weight[(..., *extra)] * table[index]
-        return total
+
+        def added(total, corner):
+            index, weight = corner[0]
+            for (i, w), axis in zip(corner[1:], self.axes[1:], strict=True):
+                index, weight = index * axis.size + i, weight * w
+            return total + weight[(..., *extra)] * table[index]
+
+        side, start = self.order + 1, jnp.zeros(x.shape[:-1] + table.shape[1:])
+        if side ** len(self.axes) <= UNROLLED:
+            for corner in itertools.product(*terms):
+                start = added(start, corner)
+            return start
+        stacked = [tuple(map(jnp.stack, zip(*pairs, strict=True))) for pairs in terms[:-1]]
+
+        def leading(number, total):
+            corner = []
+            for index, weight in reversed(stacked):
+                corner.insert(0, (index[number % side], weight[number % side]))
+                number = number // side
+            for last in terms[-1]:
+                total = added(total, (*corner, last))
+            return total
+
+        return lax.fori_loop(0, side ** (len(self.axes) - 1), leading, start)
+
+
+def _module(*arrays):
+    """NumPy if all arrays are NumPy's, else JAX's."""
+    return np if all(isinstance(a, np.ndarray) for a in arrays) else jnp
+
+
+def nearest_nodes(grid, other) -> np.ndarray:
+    """For every node of another grid the number of the nearest node (along each axis) of this one."""
+    index = [np.abs(np.subtract.outer(b.nodes, a.nodes)).argmin(1) for a, b in zip(grid.axes, other.axes, strict=True)]
+    return np.ravel_multi_index(np.meshgrid(*index, indexing="ij"), grid.shape).ravel()
 
 
 def box_grid(low, high, shape, periodic, order=1, margin=0.0) -> Grid:

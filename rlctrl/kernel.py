@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.tree import record
@@ -40,22 +41,29 @@ class Kernel:
     def step(self, x, u, w):
         """Next state after the exit rule (`exit="clip"` projects it back), and whether it lay outside the box."""
         raw = self.free_step(x, u, w)
-        outside = self.outside(raw)
-        return (jnp.clip(raw, self.low, self.high) if self.exit == "clip" else raw), outside
+        return self.constrained(raw), self.outside(raw)
+
+    def constrained(self, x):
+        """x after the exit rule: projected onto the box under `exit="clip"`."""
+        return self.clip(x) if self.exit == "clip" else x
 
     def wrap(self, x):
         """Periodic coordinates brought into [low, high)."""
         if not any(self.periodic):
             return x
-        turning = jnp.asarray(self.periodic)
-        low, width = jnp.where(turning, self.low, 0.0), jnp.where(turning, self.high - self.low, 1.0)
-        turned = jnp.mod(x - low, width)
-        return jnp.where(turning, low + jnp.where(turned < width, turned, 0.0), x)
+        columns = [_turn(x[..., k], self.low[k], self.high[k]) if turns else x[..., k] for k, turns in enumerate(self.periodic)]
+        return jnp.stack(columns, -1)
+
+    def clip(self, x):
+        """x projected onto the box of the states."""
+        return jnp.stack([jnp.clip(x[..., k], self.low[k], self.high[k]) for k in range(x.shape[-1])], -1)
 
     def outside(self, x):
         """Whether a state lies outside the box of the (not periodic) states."""
-        beyond = (x < self.low) | (x > self.high)
-        return jnp.any(beyond & ~jnp.asarray(self.periodic), -1)
+        beyond = jnp.zeros(x.shape[:-1], bool)
+        for k, turns in enumerate(self.periodic):
+            beyond = beyond if turns else beyond | (x[..., k] < self.low[k]) | (x[..., k] > self.high[k])
+        return beyond
 
     def ended(self, x):
         """Whether the problem ends in x: outside under `exit="absorb"`, or inside the target set."""
@@ -80,11 +88,23 @@ class Kernel:
         if not self.can_end:
             return value(x_next)
         end = self.ended(x_next)
-        inside = jnp.where(end[..., None], jnp.clip(x_next, self.low, self.high), x_next)
+        inside = jnp.where(end[..., None], self.clip(x_next), x_next)
         return jnp.where(end, self.exit_value(x_next), value(inside))
 
     def backup(self, value, x, u, rule):
         """(T3) r(x,u) + γ E[V(X_+)] by the quadrature `rule` = (nodes (k,q), weights (k,)); leading axes of x, u broadcast."""
-        nodes, weights = rule
-        x_next, _ = self.step(x[..., None, :], u[..., None, :], nodes)
-        return self.reward(x, u) + self.gamma * jnp.sum(weights * self.continuation(value, x_next), -1)
+        nodes, weights = map(jnp.asarray, rule)
+        following = self.update.partly(x, u, None, self.p)
+
+        def add(k, total):  # one noise node at a time, its next states computed once: what XLA runs fastest
+            x_next = lax.optimization_barrier(self.constrained(self.wrap(following(nodes[k]))))
+            return total + weights[k] * self.continuation(value, x_next)
+
+        start = jnp.zeros(jnp.broadcast_shapes(x.shape[:-1], u.shape[:-1]))
+        return self.reward(x, u) + self.gamma * lax.fori_loop(0, len(weights), add, start)
+
+
+def _turn(x, low, high):
+    """One coordinate brought into [low, high)."""
+    turned = (x - low) - (high - low) * jnp.floor((x - low) / (high - low))
+    return low + jnp.where((turned >= 0) & (turned < high - low), turned, 0.0)

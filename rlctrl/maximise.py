@@ -13,17 +13,37 @@ from rlctrl.tree import record
 
 ROUNDS = 6  # of the local search
 SHRINK = 0.3  # of its step, per round: 0.3^6 = 7e-4 of the candidate spacing, before the parabolas' own gain
+SWEEPS = 30  # of coordinate ascent on a quadratic of several inputs: error 0.9^30 at a curvature ratio of 20
 
 
-@record(arrays=("candidates", "step", "low", "high"))
+@record(arrays=("candidates", "step", "low", "high"), static=("values",))
 @dataclass(frozen=True, eq=False)
 class InputSet:
-    """Candidates (A, m) over the input box, their spacing per input (0 for finitely many values), and the box."""
+    """Candidates (A, m) over the input box, their spacing per input (0 for finitely many values), the box, and per input its finitely
+    many values in order, or () where it is continuous."""
 
     candidates: Any
     step: Any
     low: Any
     high: Any
+    values: tuple[tuple[float, ...], ...]
+
+    @property
+    def continuous(self) -> tuple[int, ...]:
+        """Positions of the inputs that are not limited to finitely many values."""
+        return tuple(j for j, values in enumerate(self.values) if not values)
+
+    def beside(self, u):
+        """u (..., m) and, where inputs have finitely many values, the neighbouring ones: (..., B, m)."""
+        axes = []
+        for j, values in enumerate(self.values):
+            if not values:
+                axes.append([u[..., j]])
+                continue
+            table = jnp.asarray(values)
+            here = jnp.searchsorted(0.5 * (table[1:] + table[:-1]), u[..., j])
+            axes.append([table[jnp.clip(here + k, 0, len(values) - 1)] for k in (-1, 0, 1)])
+        return jnp.stack([jnp.stack(combination, -1) for combination in itertools.product(*axes)], -2)
 
 
 def input_set(signals, count) -> InputSet:
@@ -38,14 +58,15 @@ def input_set(signals, count) -> InputSet:
         steps.append(0.0 if signal.values else (signal.high - signal.low) / (int(number) - 1))
     candidates = np.array(list(itertools.product(*axes)))
     low, high = np.array([s.low for s in signals]), np.array([s.high for s in signals])
-    return InputSet(candidates, np.array(steps), low, high)
+    return InputSet(candidates, np.array(steps), low, high, tuple(tuple(sorted(s.values or ())) for s in signals))
 
 
 def maximise(q, inputs: InputSet, start=None):
     """argmax and max over the input box of q: (..., A, m) → (..., A).
 
-    Starts from the best of `start` (..., A, m) (default: all candidates), then for each input in turn compares the points one step
-    either side and the vertex of the parabola through the three, with the step shrinking each round. A finite input is not moved.
+    Starts from the best of `start` (..., A, m) (default: all candidates), then for each continuous input in turn compares the points one
+    step either side and the vertex of the parabola through the three, with the step shrinking each round; several continuous inputs are
+    also moved together, to the vertex of the quadratic through the points around. Finite inputs keep the best candidate's values.
     """
     candidates = jnp.asarray(inputs.candidates if start is None else start)
     values = q(candidates)
@@ -53,16 +74,15 @@ def maximise(q, inputs: InputSet, start=None):
     where = jnp.broadcast_to(candidates, (*values.shape, candidates.shape[-1]))
     u = jnp.take_along_axis(where, best[..., None, None], -2)[..., 0, :]
     v = jnp.take_along_axis(values, best[..., None], -1)[..., 0]
-    m = candidates.shape[-1]
 
     def one_round(k, carry):
         u, v = carry
         step = jnp.asarray(inputs.step) * SHRINK**k
-        for j in range(m):
+        for j in inputs.continuous:
             u, v = _line(q, inputs, u, v, j, step[j])
-        return u, v
+        return _together(q, inputs, u, v, step) if len(inputs.continuous) > 1 else (u, v)
 
-    return jax.lax.fori_loop(0, ROUNDS, one_round, (u, v))
+    return jax.lax.fori_loop(0, ROUNDS, one_round, (u, v)) if inputs.continuous else (u, v)
 
 
 def _line(q, inputs, u, v, j, step):
@@ -86,6 +106,40 @@ def _line(q, inputs, u, v, j, step):
     best = jnp.argmax(scores, -1)
     u = jnp.take_along_axis(points, best[..., None, None], -2)[..., 0, :]
     return u, jnp.take_along_axis(scores, best[..., None], -1)[..., 0]
+
+
+def _together(q, inputs, u, v, step):
+    """The better of u and the maximum over the box of the quadratic through the points one step around u (Newton's step, from
+    differences), found by coordinate ascent."""
+    moving = inputs.continuous
+    low, high = (jnp.asarray([side[j] for j in moving]) for side in (inputs.low, inputs.high))
+    h = jnp.asarray([step[j] for j in moving])
+    start = jnp.stack([u[..., j] for j in moving], -1)
+    middle = jnp.clip(start, low + h, high - h)
+
+    def full(part):
+        return jnp.stack([part[..., moving.index(j)] if j in moving else u[..., j] for j in range(u.shape[-1])], -1)
+
+    eye = np.eye(len(moving))
+    pairs = list(itertools.combinations(range(len(moving)), 2))
+    shifts = np.concatenate([np.zeros((1, len(moving))), eye, -eye, [eye[i] + eye[j] for i, j in pairs]])
+    values = q(jnp.stack([full(middle + shift * h) for shift in shifts], -2))
+    centre, up, down = values[..., 0], values[..., 1 : 1 + len(moving)], values[..., 1 + len(moving) : 1 + 2 * len(moving)]
+    slope, curvature = 0.5 * (up - down), up + down - 2 * centre[..., None]
+    mixed = {(i, j): values[..., 1 + 2 * len(moving) + k] - up[..., i] - up[..., j] + centre for k, (i, j) in enumerate(pairs)}
+    place, low, high = (start - middle) / h, (low - middle) / h, (high - middle) / h
+
+    def sweep(_, place):
+        for i in range(len(moving)):
+            pull = slope[..., i] + sum(mixed[min(i, j), max(i, j)] * place[..., j] for j in range(len(moving)) if j != i)
+            best = -pull / jnp.where(curvature[..., i] < 0, curvature[..., i], 1.0)
+            best = jnp.clip(jnp.where(curvature[..., i] < 0, best, place[..., i]), low[..., i], high[..., i])
+            place = place.at[..., i].set(best)
+        return place
+
+    found = full(middle + h * jax.lax.fori_loop(0, SWEEPS, sweep, place))
+    value = q(found[..., None, :])[..., 0]
+    return jnp.where((value > v)[..., None], found, u), jnp.maximum(value, v)
 
 
 def _beside(b, low, step):

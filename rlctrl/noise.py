@@ -1,7 +1,7 @@
 """Laws of the noise w that drives a plant: sample, log-density, quadrature.
 
 Every law states its `mean` and `covariance`, so that linear-quadratic formulas need no quadrature. Quadrature rules: Gauss–Hermite for
-the normal law, Gauss–Legendre for the uniform one (Golub & Welsch 1969), as tensor products.
+the normal law, Gauss–Legendre for the uniform one, Gauss–Laguerre for the exponential one (Golub & Welsch 1969), as tensor products.
 """
 
 import itertools
@@ -109,6 +109,42 @@ class Uniform:
         _check_order(order)
         nodes, weights = np.polynomial.legendre.leggauss(order)
         return _tensor(nodes, weights / 2, self.q)
+
+
+@strict
+@record(static=("q",))
+@dataclass(frozen=True)
+class Exponential:
+    """Independent exponential channels on [0, ∞)^q: mean 1, covariance the identity. Scale them in the plant."""
+
+    q: int
+
+    def __post_init__(self):
+        _check_size(self.q)
+
+    @property
+    def mean(self):
+        """Ones, (q,)."""
+        return np.ones(self.q)
+
+    @property
+    def covariance(self):
+        """The identity, (q, q)."""
+        return np.eye(self.q)
+
+    def sample(self, key, shape=()):
+        """Draws of shape (*shape, q) from a JAX random key."""
+        return jax.random.exponential(key, (*shape, self.q))
+
+    def logpdf(self, w):
+        """Log-density at w (..., q): −Σw where w ≥ 0, −∞ elsewhere."""
+        return jnp.where(jnp.all(w >= 0, -1), -jnp.sum(w, -1), -jnp.inf)
+
+    def quadrature(self, order):
+        """Gauss–Laguerre nodes (order^q, q) and weights."""
+        _check_order(order)
+        nodes, weights = np.polynomial.laguerre.laggauss(order)
+        return _tensor(nodes, weights / weights.sum(), self.q)
 
 
 @strict

@@ -122,7 +122,13 @@ class Plant:
         one = (self.drift is None) != (self.update is None)
         require(one, "drift", "and `update`: exactly one must be given", (self.drift, self.update), "Drop one of them.")
         laws = self.noise is None or all(hasattr(self.noise, k) for k in ("q", "sample", "quadrature", "covariance"))
-        require(laws, "noise", "must be a law of w", self.noise, "Use rc.Gaussian(q), rc.Uniform(q) or rc.Finite(nodes, probabilities).")
+        require(
+            laws,
+            "noise",
+            "must be a law of w",
+            self.noise,
+            "Use rc.Gaussian(q), rc.Uniform(q), rc.Exponential(q) or rc.Finite(nodes, probabilities).",
+        )
         if self.update is not None:
             require(
                 self.diffusion is None,

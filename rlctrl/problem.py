@@ -214,6 +214,13 @@ class Problem:
             JaxFunction(ca.Function("spread", [x, u, p], [spread]), (self.plant.n, self.plant.law.q)),
         )
 
+    @functools.cached_property
+    def additive_noise(self) -> bool:
+        """Whether X_+ = Φ(x, u) + Γw with Γ the same everywhere."""
+        x, u, w, _, following, _ = self.symbolic()
+        spread = ca.jacobian(following, w)
+        return ca.is_linear(following, w) and not ca.depends_on(spread, ca.vertcat(x, u))
+
     def transition(self, x, u, w) -> np.ndarray:
         """Next state (..., n) from x (..., n), u (..., m), w (..., q): wrapped, and under `exit="clip"` projected onto the box."""
         x, u = self.arrays(x, u)

@@ -1,6 +1,7 @@
 """Frozen records in one .npz file: arrays as arrays, everything else as JSON. No pickle, so loading runs no code."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import tempfile
@@ -62,6 +63,15 @@ def write_whole(path, write):
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def fingerprint(value) -> str:
+    """A hash of a record, or of lists of records and numbers: equal for equal contents."""
+    arrays: dict[str, np.ndarray] = {}
+    digest = hashlib.sha256(json.dumps(_encode(value, arrays)).encode())
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _encode(value, arrays):

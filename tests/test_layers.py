@@ -31,11 +31,13 @@ ONLY = {
     "plants": (),  # rlctrl never does; within plants everything goes
     "rlctrl.plots": (),
     "rlctrl.experiment": (),
+    "rlctrl.configuration": ("rlctrl.experiment",),
+    "rlctrl.artefacts": ("rlctrl.experiment",),
     "rlctrl.cli": ("rlctrl.__main__",),
 }
 # What only importlib.import_module("…") inside a function may reach, and from where.
 LAZY = {
-    "plants": ("rlctrl.experiment", "rlctrl.cli"),
+    "plants": ("rlctrl.configuration", "rlctrl.cli"),
     "rlctrl.plots": ("rlctrl.experiment", "rlctrl.cli", "rlctrl.result"),
     "rlctrl.experiment": ("rlctrl.cli",),
     "rlctrl": ("rlctrl.cli",),
@@ -53,7 +55,7 @@ PART = {"rlctrl.analysis": {"rlctrl.reference": ("rlctrl.reference.base",)}}
 # All that these may import besides the standard library and themselves.
 EXACTLY = {"plants": ("casadi", "numpy", "rlctrl.errors", "rlctrl.noise", "rlctrl.plant")}
 # The package's front door, `import rlctrl`, is for users of the package.
-FRONT = ("rlctrl.experiment",)
+FRONT = ("rlctrl.experiment", "rlctrl.configuration")
 
 
 class Edge(NamedTuple):

@@ -82,13 +82,13 @@ def test_one_state(results):
     assert line.lines
     assert not line.collections
     assert (plane.get_xlabel(), plane.get_ylabel()) == ("speed [m/s]", "force [N]")
-    assert [ax.get_title().replace(plots.NO_BREAK, " ") for ax in panels(figures["q_slices"])] == [
+    assert [ax.get_title().replace(plots.drawing.NO_BREAK, " ") for ax in panels(figures["q_slices"])] == [
         "speed = 1 m/s", "speed = 1.5 m/s", "speed = 0.5 m/s",
     ]  # fmt: skip
 
 
 def test_what_is_held_is_said(figures):
-    titles = [ax.get_title().replace(plots.NO_BREAK, " ") for ax in panels(figures["e_q_map"])]
+    titles = [ax.get_title().replace(plots.drawing.NO_BREAK, " ") for ax in panels(figures["e_q_map"])]
     assert titles[0] == "u = π*(x),\npressure = 1.5 bar"
     assert titles[1] == "other u at π*,\nvelocity = 0 m/s,\npressure = 1.5 bar"
 
@@ -278,4 +278,4 @@ def test_returns_of_very_different_size_get_a_log_scale(by_kind):
     [(0.0, "0"), (1e-14, "10⁻¹⁴"), (-2e-5, "−2·10⁻⁵"), (1000.0, "10³"), (-1000.0, "−10³"), (20.0, "20"), (-0.5, "−0.5"), (np.inf, "inf")],
 )
 def test_numbers(value, text):
-    assert plots._number(value) == text
+    assert plots.drawing.number(value) == text

@@ -20,6 +20,7 @@ from rlctrl.errors import InputError, require, require_whole, strict
 from rlctrl.plant import box
 from rlctrl.progress import Progress
 from rlctrl.result import Result
+from rlctrl.storage import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,11 +207,7 @@ def decompose(run, reference, *, points=2048, starts=3, iterations=120, measure=
     """
     for argument, value, least in (("points", points, 4), ("starts", starts, 0), ("iterations", iterations, 1), ("seed", seed, 0)):
         require_whole(argument, value, least, "Leave it out to use the default.")
-    kernel = run.problem.kernel
-    same = (
-        reference.kernel.update == kernel.update and np.array_equal(reference.kernel.p, kernel.p) and reference.kernel.gamma == kernel.gamma
-    )
-    same = same and reference.kernel.reward_function == kernel.reward_function
+    same = fingerprint(reference.kernel) == fingerprint(run.problem.kernel)
     require(same, "reference", "must be of the problem that the critic was trained on", reference.method, "Solve run.problem.")
     fit_z, z, label = _points(run, measure, points, seed)
     n = run.problem.plant.n

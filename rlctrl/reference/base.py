@@ -92,7 +92,13 @@ class Reference(Result):
         bounded = bool(np.all(np.isfinite(high - low)))
         require(bounded, "states", "must be bounded to draw points from the box", (low, high), "Give the states low and high.")
         x = np.random.default_rng(seed).uniform(low, high, (points, len(low)))
-        return float(np.max(np.abs(_residual(self.q, self.value, input_set(self.inputs, inputs), x))))
+        return float(np.max(np.abs(self.bellman_residual(x, inputs))))
+
+    def bellman_residual(self, x, inputs=41) -> np.ndarray:
+        """max_u Q(x,u) − V(x), shape (...), at states x (..., n), the maximum searched from `inputs` candidates a side."""
+        x = self._array("x", x, len(self.states))
+        found = _residual(self.q, self.value, input_set(self.inputs, inputs), x.reshape(-1, x.shape[-1]))
+        return np.asarray(found).reshape(x.shape[:-1])
 
     def save(self, path):
         """Write everything to one .npz file; returns its path."""

@@ -140,7 +140,7 @@ def _around(signals) -> InputSet:
     """Offsets to look for a better input than the policy's: coarse ones over the box (±1 where it is unbounded), refined from there."""
     low, high = finite_box(signals)
     offsets = np.array(list(itertools.product(*[np.linspace(-1, 1, 5) * (b - a) for a, b in zip(low, high, strict=True)])))
-    return InputSet(offsets, (high - low) / 4, *box(signals))
+    return InputSet(offsets, (high - low) / 4, *box(signals), ((),) * len(signals))
 
 
 @jax.jit

@@ -127,14 +127,14 @@ class LQ:
         gain = self.c @ P @ self.c + 2 * p @ self.c + np.einsum("ki,ij,kj->", self.F, P, self.F)
         total = self.lyapunov(K, np.eye(n))
         constant = np.einsum("ki,ij,kj->", self.F, total, self.F) + self.c @ total @ self.c
-        s = self._for_ever(self.kappa + g * gain - ell @ shift)
+        s = self._for_ever(self.kappa + g * gain - ell @ shift, abs(self.kappa) + abs(gain) + abs(ell @ shift))
         return Solution(P, p, s, K, shift, M, self.residual(P), total, g * constant / (1 - g) if g < 1 else 0.0, steps)
 
-    def _for_ever(self, running):
-        """The discounted sum of a constant running cost."""
+    def _for_ever(self, running, size):
+        """The discounted sum of a constant running cost, made of terms of that size."""
         if self.gamma < 1:
             return running / (1 - self.gamma)
-        finite = abs(running) <= 1e-12
+        finite = abs(running) <= 1e-13 * size
         way_out = "Use gamma < 1: the value is infinite."
         require(finite, "gamma", "must be below 1 when noise or offsets cost something for ever", self.gamma, way_out)
         return 0.0
@@ -233,7 +233,9 @@ def lq_of(problem, about) -> tuple[LQ, tuple[np.ndarray, np.ndarray]]:
     x, u, w, p, following, reward = problem.symbolic()
     root = factor(law.covariance) if law.q else np.zeros((0, 0))
     spread = ca.densify(ca.jacobian(following, w) @ root) if law.q else ca.SX(n, 0)
-    following = ca.substitute(following, w, ca.DM(law.mean))
+    affine = ca.is_linear(following, w) or about is not None
+    require(affine, "update", "must be affine in the noise w for Riccati", problem.plant.name, "Use rc.GridDP, or Riccati(about=…).")
+    following, spread = (ca.substitute(e, w, ca.DM(law.mean)) for e in (following, spread))
     at, (x0, u0) = derivatives(problem, x, u, p, following, spread, reward, about, "x_+")
     (jac, by_channel, half), (following, spread, slope, reward) = at
     lq = LQ(

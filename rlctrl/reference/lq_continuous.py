@@ -86,16 +86,16 @@ class ContinuousLQ:
         ell = self.rho + self.B.T @ p + cross[1]
         shift = np.linalg.solve(M, ell)
         total = self.lyapunov(K, np.eye(n))
-        running = self.kappa + 2 * p @ self.c + np.einsum("ki,ij,kj->", self.F, P, self.F) - ell @ shift
+        parts = (self.kappa, 2 * p @ self.c, np.einsum("ki,ij,kj->", self.F, P, self.F), -ell @ shift)
         constant = np.einsum("ki,ij,kj->", self.F, total, self.F)
-        s = self._for_ever(running)
+        s = self._for_ever(sum(parts), sum(map(abs, parts)))
         return Solution(P, p, s, K, shift, M, self.residual(P), total, constant / self.beta if self.beta > 0 else 0.0, steps)
 
-    def _for_ever(self, running):
+    def _for_ever(self, running, size):
         if self.beta > 0:
             return running / self.beta
         way_out = "Use a discount: the value is infinite."
-        require(abs(running) <= 1e-12, "discount_rate", "must be positive when noise or offsets cost for ever", self.beta, way_out)
+        require(abs(running) <= 1e-13 * size, "discount_rate", "must be positive when noise or offsets cost for ever", self.beta, way_out)
         return 0.0
 
     def spectral_radius(self, K):

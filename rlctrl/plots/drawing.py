@@ -1,0 +1,116 @@
+"""What all figures share: the style, the layout of panels, numbers and names in plain text, scales, and files."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator, NullFormatter
+
+from rlctrl.storage import write_whole
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
+    "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "lines.linewidth": 1.3, "contour.linewidth": 0.6,
+    "contour.negative_linestyle": "solid", "axes.spines.top": False, "axes.spines.right": False, "axes.formatter.limits": (-3, 4),
+    "figure.constrained_layout.w_pad": 0.06, "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.use": False,
+    "figure.autolayout": False, "savefig.bbox": None, "pdf.fonttype": 42, "svg.hashsalt": "rlctrl",
+}  # fmt: skip
+DPI = 150  # of PNG files, and of what is rasterised in the others
+METADATA: dict[str, dict] = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"Date": None}}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), "--", ":")
+GREY, PENS = "0.45", [{"color": c, "linestyle": d} for c, d in zip(COLOURS, DASHES, strict=True)] * 9
+NO_BREAK, RAISED = "\N{NO-BREAK SPACE}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+TURNS = {-2: "−π", -1: "−π/2", 0: "0", 1: "π/2", 2: "π", 3: "3π/2", 4: "2π"}
+
+
+@mpl.rc_context(STYLE)
+def save(figure, folder, name):
+    """Write `name`.pdf, .png and .svg into `folder` (made if missing), each whole or not at all; equal figures give equal bytes.
+
+    The figure's layout is settled by this and stays as it is.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # solving it again per format would take most of the time, and differ a little
+    for kind, metadata in METADATA.items():
+        write_whole(Path(folder) / f"{name}.{kind}", partial(figure.savefig, format=kind, metadata=metadata, dpi=DPI))
+
+
+def tiles(width, height, columns, *panels) -> Figure:
+    """A figure of panels, row by row; a label that the panel below repeats is left to it."""
+    rows = -(-len(panels) // columns)
+    figure = FigureCanvasAgg(Figure(figsize=(width, 0.3 + height * rows), layout="constrained")).figure
+    axes = [figure.add_subplot(rows, columns, k + 1) for k in range(len(panels))]
+    for ax, panel in zip(axes, panels, strict=True):
+        panel(ax)
+    for ax, below in zip(axes, axes[columns:], strict=False):
+        if ax.get_xlabel() == below.get_xlabel() and np.allclose(ax.get_xlim(), below.get_xlim()):
+            ax.set_xlabel("")
+            ax.tick_params(labelbottom=False)
+    return figure
+
+
+def number(value, digits=3):
+    """In plain text, as 2·10⁻⁵ if far from 1: parsing mathtext is what makes figures slow."""
+    factor, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if abs(int(exponent or 0)) < 3:
+        return f"{float(f'{value:.{digits}g}'):g}".replace("-", "−")
+    return {1.0: "10", -1.0: "−10"}.get(float(factor), f"{float(factor):g}·10".replace("-", "−")) + str(int(exponent)).translate(RAISED)
+
+
+def at(signal, value):
+    text = f"{signal.name} = {number(value)}" + ("" if signal.unit == "1" else f" {signal.unit}")
+    return text.replace(" ", NO_BREAK)
+
+
+def legend(ax, columns, **options):
+    """Above the panel, where nothing runs into it; a narrow panel gets fewer columns."""
+    columns = min(columns, max(2, int(ax.bbox.width / ax.get_figure().dpi)))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, columnspacing=1.0, handlelength=2.2, **options)
+
+
+def scale(ax, which, values, signed=False, span=10):
+    """Logarithmic axis "x" or "y" where sizes differ by more than `span`; if signed, symmetric and linear below the smaller ones."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not sizes.size or sizes.max() <= span * sizes.min():
+        return
+    floor = 10 ** np.floor(np.log10(max(np.quantile(sizes, 0.1), 1e-6 * sizes.max())))
+    getattr(ax, f"set_{which}scale")("symlog" if signed else "log", **({"linthresh": floor} if signed else {}))
+    axis = getattr(ax, f"{which}axis")
+    axis.get_major_locator().set_params(**({"numticks": 9} if signed else {"subs": (1, 2, 5) if sizes.max() < 100 * sizes.min() else (1,)}))
+    axis.set_major_formatter(lambda value, _: number(value))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def turns(axis, signal):
+    if signal.periodic and signal.unit == "rad":
+        axis.set_major_locator(MultipleLocator(np.pi / 2))
+        axis.set_major_formatter(lambda value, _: TURNS.get(round(2 * value / np.pi), f"{round(2 * value / np.pi)}π/2"))
+
+
+def frame(ax, signal, whole=True):
+    """Box as dotted lines; vertical limits: the data up to half a box outside, and the whole box if asked or a third of it is used."""
+    (low, high), width = ax.dataLim.intervaly, signal.high - signal.low
+    if np.isfinite(width):
+        low, high = np.clip((low, high), signal.low - 0.5 * width, signal.high + 0.5 * width)
+        if whole or signal.periodic or high - low > width / 3:
+            low, high = min(low, signal.low), max(high, signal.high)
+    pad = 0.0 if signal.periodic else 0.06 * (high - low) + 1e-9 * (1 + abs(high))
+    ax.set_ylim(low - pad, high + pad)
+    for bound in (b for b in (signal.low, signal.high) if np.isfinite(b) and not signal.periodic):
+        ax.axhline(bound, color=GREY, linestyle=":", linewidth=0.9)
+    turns(ax.yaxis, signal)
+
+
+def step_panel(step, label, curves, ax, columns=0, signed=False):
+    for pen, (name, y) in zip(PENS, curves.items(), strict=False):
+        ax.plot(step, y, label=name, **pen)
+    ax.set(xlabel="step k", ylabel=label)
+    scale(ax, "y", np.stack(list(curves.values())), signed)
+    if columns:
+        legend(ax, columns)

@@ -1,0 +1,62 @@
+"""Error statement of grid dynamic programming: the sum of
+
+contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped
+discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme
+quadrature      the change of the value of the final policy when the noise gets twice the nodes
+truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved
+"""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+
+from rlctrl.grid import nearest_nodes
+from rlctrl.reference.policy_iteration import evaluate, fixed_policy
+
+SAFETY = 2.0  # on estimates from an observed order
+LEAST_ORDER = 0.5  # assumed where the levels show none
+
+
+def error_terms(solver, levels) -> dict[str, float]:
+    """The terms by name."""
+    fine = levels[-1]
+    terms = {"contraction": fine.bound, "discretisation": _discretisation(levels), "quadrature": _quadrature(solver, fine)}
+    if solver.problem.exit == "free":
+        terms["truncation"] = _truncation(solver, fine)
+    return terms
+
+
+def _difference(coarse, fine):
+    """Largest difference of two levels on the nodes of the finer one inside the box."""
+    gap = coarse.bellman.grid.resample(coarse.values, fine.bellman.grid) - fine.values
+    return float(np.max(np.abs(gap[fine.bellman.judged()])))
+
+
+def _discretisation(levels):
+    changes = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)]
+    observed = np.log2(changes[-2] / changes[-1]) if len(changes) >= 2 and changes[-1] > 0 else LEAST_ORDER
+    observed = float(np.clip(observed, LEAST_ORDER, levels[-1].bellman.grid.order + 1))
+    return SAFETY * changes[-1] / (2**observed - 1)
+
+
+def _quadrature(solver, fine):
+    method = solver.method
+    more = replace(solver, method=replace(method, quadrature=2 * method.quadrature)).bellman(fine.bellman.grid)
+    if len(more.rule[1]) == len(fine.bellman.rule[1]):
+        return 0.0
+    accuracy = max(fine.residual, 1e-14 * float(np.ptp(fine.values)))
+    operator = fixed_policy(more, fine.policy, solver.table_bytes)
+    return float(np.max(np.abs(evaluate(operator, fine.values, accuracy, method.evaluation, not more.kernel.can_end) - fine.values)))
+
+
+def _truncation(solver, fine):
+    """Change inside the box of the value of the final policy with half the margin around it: more than what the full margin lacks."""
+    method, problem = solver.method, solver.problem
+    grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
+    kept = nearest_nodes(fine.bellman.grid, grid)
+    less, values = solver.bellman(grid), fine.values[kept]
+    accuracy = max(fine.residual, 1e-14 * float(np.ptp(values)))
+    operator = fixed_policy(less, fine.policy[kept], solver.table_bytes)
+    gap = evaluate(operator, values, accuracy, method.evaluation, not less.kernel.can_end) - values
+    return float(np.max(np.abs(gap[less.judged()])))

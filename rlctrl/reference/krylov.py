@@ -1,0 +1,36 @@
+"""BiCGSTAB (van der Vorst 1992) stopped by the largest residual, which is what a contraction bound speaks of.
+
+SciPy's stops by the Euclidean norm, and its inner products go through threaded BLAS, which on vectors of this length beside JAX's own
+threads took ten times as long as all the rest.
+"""
+
+import numpy as np
+
+
+def bicgstab(product, right, accuracy, most):
+    """x with max|right − A x| ≤ accuracy from zero, A given by `product`; (x, reached), after at most `most` steps."""
+    x, residual = np.zeros_like(right), right.copy()
+    shadow, direction, rho = right.copy(), right.copy(), _dot(right, right)
+    for _ in range(most):
+        if np.max(np.abs(residual)) <= accuracy:
+            return x, True
+        image = product(direction)
+        alpha = rho / _nonzero(_dot(shadow, image))
+        half = residual - alpha * image
+        turned = product(half)
+        omega = _dot(turned, half) / _nonzero(_dot(turned, turned))
+        x += alpha * direction + omega * half
+        residual = half - omega * turned
+        rho, before = _dot(shadow, residual), rho
+        direction = residual + (rho / _nonzero(before)) * (alpha / _nonzero(omega)) * (direction - omega * image)
+        if not np.isfinite(rho):
+            return x, False
+    return x, bool(np.max(np.abs(residual)) <= accuracy)
+
+
+def _dot(a, b):
+    return float((a * b).sum())
+
+
+def _nonzero(value):
+    return value if value != 0 else 1e-300

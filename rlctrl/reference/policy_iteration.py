@@ -1,0 +1,164 @@
+"""Modified policy iteration on one grid (Puterman 2005, §6.5): improve, evaluate the new policy, repeat.
+
+Stopping rule. For a problem that never ends, MacQueen's bounds TV + γ/(1−γ)·[min, max](TV − V) enclose the fixed point of the finite
+problem (T monotone, order 1); stop when half their distance is small and return their middle. For one that ends, ‖TV − V‖ times
+1/(1−γ), or at γ = 1 the longest expected time to the end under the policy found, which solves τ = 1 + P^π τ. Above order 1 the bounds are
+estimates. The maximum is that of the search over the inputs: a higher peak between its candidates is not in the bound.
+
+A policy is evaluated by BiCGSTAB on (1 − P^π) V = c (`"krylov"`, a sparse factorisation where that stalls) or by sweeps V ← T^π V
+(`"successive"`). On large grids, once the bound falls fast, improvements search only near the policy at hand; the last one always
+searches everywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from rlctrl.reference.bellman import Bellman, ended
+from rlctrl.reference.krylov import bicgstab
+
+EVALUATION = 0.02  # a policy is evaluated until its residual is this part of that of the improvement before
+STEPS = 300  # most Krylov steps per evaluation
+SWEEPS = 500  # most per evaluation
+FACTORED = 2e6  # most entries of a matrix that is factorised
+FAST = 0.2  # factor of the bound per improvement below which the policy is as good as found, but for details
+NEAR_PAYS = 2e6  # backups of a full improvement from which searching near the last policy is worth another compilation
+
+
+@dataclass(frozen=True)
+class State:
+    """Where an iteration stands: node values (S,), policy (S, m), the rows (iteration, residual, bound) so far, and whether the next
+    improvement is to search everywhere."""
+
+    values: np.ndarray
+    policy: np.ndarray
+    rows: tuple = ()
+    full: bool = True
+
+
+@dataclass(frozen=True)
+class Level:
+    """A solved grid: its operator, values, policy, bound on |V − fixed point|, and how the iteration went."""
+
+    bellman: Bellman
+    values: Any
+    policy: Any
+    bound: float
+    residual: float
+    rows: tuple
+    converged: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Matrixless:
+    """T^π by evaluating the plant anew in every sweep, where its matrix would need too much memory."""
+
+    bellman: Bellman
+    policy: np.ndarray
+    constant: np.ndarray
+
+    def apply(self, values):
+        """T^π V (S,)."""
+        return self.bellman.improve(values, self.policy, "policy")[0]
+
+    def linear(self, values):
+        """The part of T^π V that is linear in V."""
+        return self.apply(values) - self.constant
+
+
+def fixed_policy(bellman, policy, table_bytes):
+    """T^π as a matrix, or without one if that would need more than `table_bytes`."""
+    if bellman.operator_bytes() <= table_bytes:
+        return bellman.operator(policy)
+    return Matrixless(bellman, policy, bellman.improve(np.zeros(bellman.size), policy, "policy")[0])
+
+
+def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: None) -> Level:
+    """Iterate from a `State` until the bound is below method.tolerance · range of V. `show(rows, goal)` reports, `keep` is handed each new
+    state."""
+    gamma, endless = float(bellman.kernel.gamma), not bellman.kernel.can_end
+    values, policy, rows = state.values, state.policy, list(state.rows)
+    large = bellman.size * len(bellman.inputs.candidates) * len(bellman.rule[1]) > NEAR_PAYS
+    full, horizon, failed = state.full, 1 / (1 - gamma) if gamma < 1 else 1.0, ""
+    bound = residual = float("inf")
+    while len(rows) < method.iterations and not failed:
+        improved, policy = bellman.improve(values, policy, "all" if full else "near")
+        low, high = float((improved - values).min()), float((improved - values).max())
+        residual = max(abs(low), abs(high))
+        operator = fixed_policy(bellman, policy, table_bytes)
+        horizon = longest_time(operator) if gamma == 1 else horizon
+        bound = gamma * horizon * (0.5 * (high - low) if endless else residual)
+        middle = 0.5 * gamma * horizon * (low + high) if endless else 0.0
+        rounding = 1e-13 * float(np.abs(improved).max())  # a constant V has no range
+        goal = max(method.tolerance * float(np.ptp(improved)), horizon * rounding, 1e-300)
+        rows.append((len(rows), residual, bound))
+        show(rows, goal)
+        settled = np.isfinite(bound) and bound <= goal
+        if settled and full:
+            text = f"Contraction bound {bound:.2e} ≤ {goal:.2e} after {len(rows)} improvements on {bellman.grid.shape}."
+            return Level(bellman, improved + middle, policy, bound, residual, tuple(rows), True, text)
+        if not np.isfinite(residual) or residual > 1e6 * (1 + rows[0][1]):
+            failed = f"diverged on {bellman.grid.shape}: Bellman residual {residual:.2e}"
+            break
+        values = improved if settled else evaluate(operator, improved + middle, EVALUATION * residual, method.evaluation, endless)
+        fast = len(rows) > 1 and rows[-1][2] < FAST * rows[-2][2]
+        full = settled or not (large and fast)
+        keep(State(values, policy, tuple(rows), full))
+    failed = failed or f"stopped after {len(rows)} improvements on {bellman.grid.shape}, bound {bound:.2e}"
+    advice = _advice(bellman, gamma, horizon)
+    return Level(
+        bellman, values, policy, float("inf") if "diverged" in failed else bound, residual, tuple(rows), False, f"GridDP {failed}. {advice}"
+    )
+
+
+def _advice(bellman, gamma, horizon):
+    if gamma == 1 and horizon > 1e9:
+        return "From some states the policy found never reaches an end: no target can be reached, or staying pays. Check signs and target."
+    if bellman.grid.order > 1:
+        return "Splines of order above 1 are no contraction: use order=1."
+    if bellman.kernel.exit == "free":
+        return 'Extrapolation is no contraction: enlarge the box or use exit="clip".'
+    return "Raise `iterations`."
+
+
+def evaluate(operator, values, accuracy, how, endless=False) -> np.ndarray:
+    """V^π (S,) from `values`, until |T^π V − V| ≤ `accuracy` or nothing is gained any more."""
+    if how == "krylov":
+        change, solved = _solve(operator, operator.apply(values) - values, accuracy)
+        if solved:
+            return values + change
+    gamma, low, high = float(operator.bellman.kernel.gamma), 0.0, 0.0
+    for _ in range(SWEEPS):
+        new = operator.apply(values)
+        low, high = float((new - values).min()), float((new - values).max())
+        values = new
+        if (0.5 * (high - low) if endless else max(-low, high)) <= accuracy:
+            break
+    return values + 0.5 * gamma / (1 - gamma) * (low + high) if endless else values
+
+
+def longest_time(operator) -> float:
+    """max over the nodes of the expected number of steps to the end, τ = 1 + P^π τ; infinite if the end is not reached."""
+    bellman = operator.bellman
+    going = ~np.asarray(ended(bellman.kernel, bellman.points))
+    times, solved = _solve(operator, going.astype(float), 1e-3)
+    return float(times.max()) if solved and times.max() < 1e12 else float("inf")
+
+
+def _solve(operator, right, accuracy):
+    """x with |x − P^π x − right| ≤ accuracy, and whether that was reached."""
+    size = operator.bellman.size
+    found, reached = bicgstab(lambda x: x - operator.linear(x), right, accuracy, STEPS)
+    matrix = getattr(operator, "matrix", None)
+    plain = operator.bellman.grid.order == 1 and operator.bellman.expectation is None
+    if not reached and matrix is not None and plain and matrix.whole.nnz <= FACTORED:
+        try:
+            found = splu(sparse.csc_matrix(sparse.eye_array(size) - matrix.whole)).solve(right)
+        except RuntimeError:  # exactly singular: a set of states that is never left
+            return found, False
+        reached = bool(np.all(np.isfinite(found)))
+    return found, reached

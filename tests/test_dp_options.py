@@ -1,0 +1,257 @@
+"""Options of GridDP against each other, closed forms with kinks and exits, and killed solves that go on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import casadi as ca
+import numpy as np
+import pytest
+
+import plants
+import rlctrl as rc
+from rlctrl import converse
+from rlctrl.reference.krylov import bicgstab
+
+RNG = np.random.default_rng
+
+
+def smooth():
+    """A noisy Van der Pol oscillator made backwards from a smooth value."""
+    value = lambda x: -(x[0] ** 2 + 0.5 * ca.sin(x[0]) * x[1] + x[1] ** 2) - 0.1 * x[0] ** 4
+    return converse.discrete(plants.van_der_pol(), value, lambda x: -x[0] - 2 * x[1], curvature=1.0, gamma=0.95, dt=0.05)
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Problem, 2000 states, V there."""
+    problem, method = smooth()
+    x = RNG(0).uniform([s.low for s in problem.plant.states], [s.high for s in problem.plant.states], (2000, 2))
+    return problem, x, rc.solve(problem, method).V(x)
+
+
+@pytest.mark.parametrize(("order", "nodes", "relative"), [(1, 41, 2e-2), (3, 41, 3e-6), (5, 41, 1e-8)])
+def test_smooth_problem_is_as_accurate_as_the_order_promises(known, order, nodes, relative):
+    """T2 with V known: the statement covers the true error and is not twenty times it."""
+    problem, x, v = known
+    found = rc.solve(problem, rc.GridDP(shape=(nodes, nodes), order=order, inputs=11))
+    true = np.max(np.abs(found.V(x) - v))
+    assert true <= relative * np.ptp(v)
+    assert true <= found.error <= 20 * true
+    assert set(found.error_terms) == {"contraction", "discretisation", "quadrature", "truncation"}
+
+
+def test_expectation_at_the_nodes_agrees_with_that_at_every_transition(known):
+    problem, x, v = known
+    at_nodes, at_transitions = (
+        rc.solve(problem, rc.GridDP(shape=(41, 41), order=3, inputs=11, expectation=e)) for e in ("node", "transition")
+    )
+    gap = np.max(np.abs(at_nodes.V(x) - at_transitions.V(x)))
+    assert 0 < gap <= at_nodes.error_terms["discretisation"] + at_transitions.error_terms["discretisation"]
+    assert np.max(np.abs(at_transitions.V(x) - v)) <= at_transitions.error
+
+
+@pytest.mark.parametrize("exit", ["clip", "free"])
+def test_expectation_at_the_nodes_converges_to_the_same_value_with_linear_interpolation(exit):  # noqa: A002
+    """Projection onto the box bends W beyond it: the grid of W reaches there."""
+    plant = plants.pendulum(noise=0.5)
+    problem = rc.Problem(plant, lambda x, u: ca.cos(x[0]) - 0.05 * x[1] ** 2 - 0.01 * u[0] ** 2, gamma=0.9, dt=0.05, exit=exit)
+    x = RNG(1).uniform([-3, -8], [3, 8], (500, 2))
+    gaps = []
+    for n in (21, 41, 81):
+        one, two = (rc.solve(problem, rc.GridDP(shape=(n, n), inputs=5, expectation=e)).V(x) for e in ("node", "transition"))
+        gaps.append(np.max(np.abs(one - two)))
+    assert gaps[2] < 0.6 * gaps[1] < 0.36 * gaps[0] * 1.2
+
+
+def test_expectation_at_the_nodes_is_refused_where_noise_is_not_additive():
+    plant = plants.linear(np.eye(1), np.eye(1), F=np.eye(1), state_max=1.0, input_max=1.0)
+    ends = rc.Problem(plant, rc.quadratic([1.0], [1.0]), gamma=0.9, dt=0.1, exit="absorb")
+    with pytest.raises(rc.InputError, match='`expectation` can be "node" only with additive noise and without an end'):
+        rc.solve(ends, rc.GridDP(shape=21, expectation="node"))
+
+
+def test_krylov_and_successive_evaluation_give_the_same_value(known):
+    problem, x, _ = known
+    found = [rc.solve(problem, rc.GridDP(shape=(31, 31), inputs=5, evaluation=e, tolerance=1e-10)) for e in ("krylov", "successive")]
+    bound = sum(f.error_terms["contraction"] for f in found)
+    assert np.max(np.abs(found[0].V(x) - found[1].V(x))) <= bound + 1e-12
+
+
+def test_without_room_for_matrices_the_answer_is_the_same(known):
+    problem, x, _ = known
+    method = rc.GridDP(shape=(31, 31), inputs=5)
+    tight = rc.GridDP(shape=(31, 31), inputs=5, memory=method.estimate_memory(problem) / 2**30 * 1.0001)
+    roomy, small = (rc.solve(problem, m) for m in (method, tight))
+    bound = roomy.error_terms["contraction"] + small.error_terms["contraction"]
+    assert np.max(np.abs(roomy.V(x) - small.V(x))) <= bound + 1e-12
+
+
+def test_bicgstab_solves_to_the_largest_residual():
+    rng = RNG(2)
+    A = np.eye(60) + 0.5 * rng.normal(size=(60, 60)) / np.sqrt(60)
+    right = rng.normal(size=60)
+    x, reached = bicgstab(lambda v: A @ v, right, 1e-11, 200)
+    assert reached
+    assert np.max(np.abs(A @ x - right)) <= 2e-11
+    np.testing.assert_allclose(x, np.linalg.solve(A, right), atol=1e-9)
+    assert not bicgstab(lambda v: A @ v, right, 1e-11, 3)[1]
+
+
+def test_start_from_a_neighbouring_problem_takes_fewer_improvements():
+    problem = lambda m: rc.Problem(plants.pendulum(mass=m), lambda x, u: ca.cos(x[0]) - 0.05 * x[1] ** 2, gamma=0.95, dt=0.05)
+    near = rc.solve(problem(1.0), rc.GridDP(shape=(31, 31), inputs=5))
+    cold, warm = (rc.solve(problem(1.001), rc.GridDP(shape=(31, 31), inputs=5, start=s)) for s in (None, near))
+    assert warm.iterations < cold.iterations
+    nodes = cold.value.grid.points()
+    assert np.max(np.abs(cold.V(nodes) - warm.V(nodes))) <= 1e-5 * np.ptp(cold.V(nodes))  # two searches over inputs of a kinked Q
+
+
+# --- closed forms ---------------------------------------------------------------------------------------------------------------------
+
+STOP = 52.86545636058919
+
+
+def car_value(s):
+    """C2, Rust 1996 as in known_answers: 200 a mile-unit to run, 1e5 to replace, Exp(½) wear, discount 0.95."""
+    c, lam, beta = 200.0, 0.5, 0.95
+    gap = STOP - s
+    saved = c / (1 - beta) * (gap - beta / (lam * (1 - beta)) * (1 - np.exp(-lam * (1 - beta) * gap)))
+    return -c * STOP / (1 - beta) + np.where(s < STOP, saved, 0.0)
+
+
+def car():
+    plant = rc.Plant(
+        name="car",
+        states=[rc.Signal("s", "1", 0, 100)],
+        inputs=[rc.Signal("replace", "1", values=(0, 1))],
+        update=lambda x, u, w, p: (1 - u[0]) * x[0] + 2 * w[0],
+        noise=rc.Exponential(1),
+    )
+    return rc.Problem(plant, lambda x, u: ca.if_else(u[0] > 0.5, -1e5, -200 * x[0]), gamma=0.95)
+
+
+def test_car_replacement_with_finite_inputs_a_kink_and_exponential_noise():
+    s = np.linspace(0, 100, 1001)
+    errors = []
+    for n in (51, 101, 201):
+        found = rc.solve(car(), rc.GridDP(shape=n, quadrature=15))
+        errors.append(np.max(np.abs(found.V(s[:, None]) - car_value(s))))
+        assert errors[-1] <= found.error <= 20 * errors[-1]
+    assert np.log2(errors[0] / errors[2]) / 2 >= 0.8
+    assert errors[-1] <= 1e-3 * np.ptp(car_value(s))
+    switch = s[np.argmax(found.policy(s[:, None])[:, 0] > 0.5)]
+    assert abs(switch - STOP) <= 1.0
+
+
+def test_nodes_gathered_around_the_kink():
+    nodes = np.concatenate([np.arange(0, 44, 1.0), np.arange(44, 60, 0.25), np.arange(60, 102, 2.0)])
+    s = np.linspace(0, 100, 1001)
+    graded, even = (rc.solve(car(), rc.GridDP(shape=(shape,), quadrature=15)) for shape in (nodes, len(nodes)))
+    errors = [np.max(np.abs(f.V(s[:, None]) - car_value(s))) for f in (graded, even)]
+    assert errors[0] <= graded.error
+    assert graded.value.grid.shape == (len(nodes),)
+    assert errors[0] < errors[1]
+    with pytest.raises(rc.InputError, match=r"`shape` must run from 0.0 to 100.0 for s"):
+        rc.solve(car(), rc.GridDP(shape=(np.linspace(0, 99, 30),)))
+
+
+def test_growth_model_is_exact_on_logarithmic_capital():
+    """C1, Brock & Mirman: V is linear in ln k, consumption share 1 − αβ."""
+    a, b = 0.65, 0.95
+    plant = rc.Plant(
+        name="growth",
+        states=[rc.Signal("lnk", "1", -3, 1)],
+        inputs=[rc.Signal("saved", "1", 0.05, 0.95)],
+        update=lambda x, u, w, p: ca.log(u[0]) + a * x[0],
+    )
+    problem = rc.Problem(plant, lambda x, u: ca.log(1 - u[0]) + a * x[0], gamma=b, exit="free")
+    x = np.linspace(-3, 1, 101)[:, None]
+    exact = (np.log(1 - a * b) + np.log(a * b) * a * b / (1 - a * b)) / (1 - b) + a / (1 - a * b) * x[:, 0]
+    assert exact[75] == pytest.approx(-34.7856075455, abs=1e-9)
+    found = rc.solve(problem, rc.GridDP(shape=41))
+    assert np.max(np.abs(found.V(x) - exact)) <= 1e-9
+    assert np.max(np.abs(found.policy(x) - a * b)) <= 1e-6
+
+
+def test_two_state_markov_decision_problem():
+    """C3, Puterman: v = (−60/7, −20); the states sit at the ends of a line whose middle belongs to the nearer end."""
+    plant = rc.Plant(
+        name="two_states",
+        states=[rc.Signal("s", "1", 0, 1)],
+        inputs=[rc.Signal("a", "1", values=(0, 1))],
+        update=lambda x, u, w, p: ca.if_else(x[0] < 0.5, ca.if_else(u[0] < 0.5, w[0], 1), ca.if_else(u[0] < 0.5, 1, w[0])),
+        noise=rc.Finite([0.0, 1.0], [0.5, 0.5]),
+    )
+    reward = lambda x, u: ca.if_else(x[0] < 0.5, ca.if_else(u[0] < 0.5, 5, 10), ca.if_else(u[0] < 0.5, -1, -1e9))
+    found = rc.solve(rc.Problem(plant, reward, gamma=0.95), rc.GridDP(shape=10, tolerance=1e-12))
+    assert found.V([[0.0], [1.0]]) == pytest.approx([-60 / 7, -20], abs=1e-9)
+
+
+def test_long_undiscounted_walk_is_solved_exactly():
+    """E T = (101 − x)(101 + x): a chain that takes 10⁴ steps to end; the bound is the longest expected time times the residual."""
+    plant = rc.Plant(
+        name="walk",
+        states=[rc.Signal("x", "1", -100, 100)],
+        inputs=[rc.Signal("idle", "1", values=(0, 1))],
+        update=lambda x, u, w, p: x + w,
+        noise=rc.Finite([-1.0, 1.0], [0.5, 0.5]),
+    )
+    found = rc.solve(rc.Problem(plant, lambda x, u: ca.SX(1), gamma=1.0, exit="absorb"), rc.GridDP(shape=201))
+    k = np.arange(-100, 101)
+    true = np.max(np.abs(found.V(k[:, None]) - (101 - k) * (101 + k)))
+    assert true <= min(1e-5, found.error_terms["contraction"])
+
+
+def test_a_target_that_cannot_be_reached_is_said():
+    plant = rc.Plant(
+        name="stuck",
+        states=[rc.Signal("x", "1", -2, 2)],
+        inputs=[rc.Signal("u", "1", -1, 1)],
+        update=lambda x, u, w, p: ca.if_else(x[0] > 0, ca.fmax(x[0] + 0.3 * u[0], 0.1), x[0] + 0.3 * u[0]),
+    )
+    problem = rc.Problem(plant, lambda x, u: ca.SX(-1), gamma=1.0, target=lambda x: x[0] + 1.5)
+    with pytest.raises(rc.NotConverged, match="never reaches an end"):
+        rc.solve(problem, rc.GridDP(shape=41, iterations=30))
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys, casadi as ca, numpy as np, plants, rlctrl as rc
+from rlctrl.reference import checkpoint
+checkpoint.INTERVAL = 0.0
+problem = rc.Problem(plants.pendulum(), lambda x, u: ca.cos(x[0]) - 0.05 * x[1] ** 2 - 0.01 * u[0] ** 2, gamma=0.98, dt=0.05)
+found = rc.solve(problem, rc.GridDP(shape=(41, 41), inputs=11, evaluation="successive", checkpoint=sys.argv[1]))
+np.save(sys.argv[2], found.value.coefficients)
+"""
+
+
+def test_a_killed_solve_goes_on_to_the_same_bits(tmp_path):
+    """kill −9 once the first state is written; the second process starts there and ends where an uninterrupted one does."""
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = lambda state, result: [sys.executable, "-c", SCRIPT, str(tmp_path / state), str(tmp_path / result)]
+    killed = subprocess.Popen(command("a.npz", "a.npy"), env=environment)
+    while not (tmp_path / "a.npz").exists() and killed.poll() is None:
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "a.npy").exists()
+    for names in (("a.npz", "a.npy"), ("b.npz", "b.npy")):
+        subprocess.run(command(*names), env=environment, check=True)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+
+
+def test_checkpoints_of_other_solves_and_damaged_ones_are_refused(tmp_path):
+    path = tmp_path / "state.npz"
+    problem = lambda gamma: rc.Problem(plants.pendulum(), lambda x, u: ca.cos(x[0]), gamma=gamma, dt=0.05)
+    rc.solve(problem(0.9), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
+    with pytest.raises(rc.InputError, match="`checkpoint` must belong to this problem and method"):
+        rc.solve(problem(0.8), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(rc.InputError, match="`checkpoint` must be a file written by GridDP"):
+        rc.solve(problem(0.9), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
