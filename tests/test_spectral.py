@@ -303,7 +303,7 @@ def test_vertex_of_a_bounded_quadratic_program():
         root, slope = rng.normal(size=(2, 2)), 3 * rng.normal(size=2)
         curvature = root @ root.T + 0.1 * np.eye(2)
         h = lambda u, slope=slope, curvature=curvature: slope @ u - 0.5 * u @ (curvature @ u)
-        inputs = InputSet(np.zeros((1, 2)), np.zeros(2), np.array([-0.5, -1.0]), np.array([1.0, 0.5]))
+        inputs = InputSet(np.zeros((1, 2)), np.zeros(2), np.array([-0.5, -1.0]), np.array([1.0, 0.5]), ((), ()))
         u = np.asarray(jax.jit(vertex, static_argnums=0)(h, inputs))
         axes = [np.linspace(low, high, 301) for low, high in zip(inputs.low, inputs.high, strict=True)]
         best = max(float(slope @ v - 0.5 * v @ curvature @ v) for v in np.stack(np.meshgrid(*axes), -1).reshape(-1, 2))

@@ -46,7 +46,7 @@ class Hamiltonian:
         curvature = ca.Function("curvature", [x, u, p], [ca.hessian(-reward, u)[0]])
         quadratic = affine and not any(s.values for s in plant.inputs) and _concave(plant, curvature)
         zero = np.zeros(plant.m)
-        inputs = InputSet(zero[None, :], zero, *box(plant.inputs)) if quadratic else input_set(plant.inputs, candidates)
+        inputs = InputSet(zero[None, :], zero, *box(plant.inputs), ((),) * plant.m) if quadratic else input_set(plant.inputs, candidates)
         return cls(problem.generator, inputs, pairs, bool(pairs) and ca.depends_on(covariance, u), quadratic)
 
     def without_noise(self):
