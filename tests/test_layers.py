@@ -22,6 +22,9 @@ ONLY = {
         "rlctrl.reference.lq",  # derivatives
         "rlctrl.reference.lq_continuous",
         "rlctrl.reference.exact",  # closed forms
+        "rlctrl.reference.hamiltonian",  # derivatives
+        "rlctrl.reference.rest",
+        "rlctrl.reference.shooting",  # IPOPT
         "rlctrl.interop",
     ),
     "gymnasium": ("rlctrl.interop",),

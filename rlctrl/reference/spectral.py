@@ -1,0 +1,187 @@
+"""Chebyshev collocation for the HJB equation ρV = max_u {ℓ + ∇V·b + ½ tr(σσᵀ∇²V)} (T4) of a smooth diffusion problem.
+
+V is a sum of Chebyshev products on the box of the states, found by policy iteration (`collocation`). A linear start stabilises at best near
+the point of rest, so the iteration is run on boxes that grow around it. No boundary condition is set: the box is a window on R^n, and V is
+the smooth solution there. Without discount V = 0 at rest.
+
+Error statement, estimated: policy iteration is run on at degree d+2 until it settles to a tenth of its distance from V_d. The sup of
+|V_{d+2} − V_d|, at points off the nodes and in the corners of the box, is divided by 1 − q, the sum of a geometric series: q is the slower
+of the mean factors per two degrees by which this change fell since |V_d − V_{d−2}| and since |V_{d−2} − V_{d−4}|, held between ½ and 0.9,
+because single changes can be small by luck. Differences of V count, not the residual: where the closed loop leaves the box V rests on its
+continuation from inside, and its error falls far more slowly than the residual. Without discount all values are compared relative to V at
+rest. The residual off the nodes decides whether the result counts as solved, and so does rounding over σ, the reciprocal condition number
+of the least squares: a small σ says that the equation does not single out V on this box, as where noise crosses its faces and the degree
+suffices for solutions that explode outside. With exit="absorb" the exit value is imposed where the closed loop or its noise leaves.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+
+from rlctrl.errors import require, require_number, require_whole, strict
+from rlctrl.plant import box
+from rlctrl.policy import as_policy
+from rlctrl.progress import Progress
+from rlctrl.reference.base import Reference
+from rlctrl.reference.chebyshev import products, tables
+from rlctrl.reference.collocation import Collocation, iterate
+from rlctrl.reference.hamiltonian import chunked, rates
+from rlctrl.reference.rest import check_rest, is_stable, linear_feedback, local_functions, point_of_rest
+
+BASES = ("tensor", "total")
+SMALLEST, GROWTH = 0.25, (2.0, 1.08)  # size of the first box of the default start; largest and smallest factor of the next
+FASTEST, SLOWEST = 0.5, 0.9  # factors per two degrees by which the changes of V are taken to fall on
+VAGUE = 0.1  # largest error, relative to the range of V, that counts as solved
+EPS = float(np.finfo(float).eps)
+
+
+@strict
+@dataclass(frozen=True)
+class Spectral:
+    """Chebyshev collocation by policy iteration: V smooth, plant a diffusion, 1 to 6 states.
+
+    `degree` of the Chebyshev sum, per state (`basis="tensor"`) or in total (`basis="total"`). `start`: a policy to begin with, which should
+    stabilise the plant on the whole box (default: LQR of the linearisation at rest, on growing boxes). `points`: collocation points per
+    coefficient. `iterations`: most policy iterations per box. `inputs`: candidates per input where no closed form exists. `tolerance`:
+    largest HJB residual off the points, relative to the largest |ℓ|, that counts as solved.
+    V is that of continuous time; Q is the one-step backup of the sampled problem, whose own V differs by O(dt).
+    Raises `InputError` for a plant without drift, an unbounded or periodic state, a target, or γ = 1 without a free point of rest.
+    """
+
+    degree: int = 12
+    basis: str = "tensor"
+    start: Any = None
+    points: float = 2.0
+    iterations: int = 50
+    inputs: int = 21
+    tolerance: float = 1e-3
+
+    def __post_init__(self):
+        require_whole("degree", self.degree, 2, "Use 12.")
+        require(self.basis in BASES, "basis", f"must be one of {BASES}", self.basis, 'Use "total" from four states on.')
+        require_number("points", self.points, "must be at least 1.2 per coefficient", "Use 2.", low=1.2)
+        require_whole("iterations", self.iterations, 1, "Use 50.")
+        require_number("tolerance", self.tolerance, "must be positive", "Use 1e-3.", low=1e-300)
+
+    def solve(self, problem, progress=False):
+        """The reference; `rc.solve` calls this."""
+        _check(problem)
+        local = local_functions(problem)
+        rest = point_of_rest(problem, local)
+        check_rest(problem, rest, local)
+        coll = Collocation.make(problem, int(self.degree) + 2, self.basis == "total", self.points, self.inputs)
+        with Progress("Spectral", progress) as bar:
+            run = self._run(problem, coll, rest, local, bar)
+            around = [self._neighbour(coll, run, int(self.degree) + step) for step in (-4, -2, 2)]
+        if coll.rho == 0:
+            assert rest is not None  # check_rest
+            s = (rest[: problem.plant.n] - coll.value.middle) / coll.value.half
+            at_rest = products(tables(s[None], coll.value.degree), coll.value.index)[0]
+            for c in (run.c, *around):
+                c[0] -= at_rest @ c
+        return self._reference(problem, coll, run, around, rest, local)
+
+    def _run(self, problem, coll, rest, local, bar):
+        """Policy iteration on boxes that grow around rest, by less where it does not settle."""
+        n, bounds = problem.plant.n, box(problem.plant.inputs)
+        if self.start is not None:
+            return self._improved(coll, as_policy(self.start, problem), partial(bar.to, 0.5))
+        z = np.concatenate([coll.value.middle, np.clip(np.zeros(problem.plant.m), *bounds)]) if rest is None else rest
+        policy, settled, size, growth = linear_feedback(problem, local, z), 0.0, SMALLEST, GROWTH[0]
+        while True:
+            part = coll.window(size, z[:n])
+            run = self._improved(part, policy, partial(bar.to, settled))
+            if run.settled:
+                policy, settled = part.policy(part.solution(run.c, int(self.degree))), size
+            else:
+                growth = np.sqrt(growth)
+            if settled == 1 or settled == 0 or growth < GROWTH[1]:
+                return run if size == 1 else self._improved(coll, policy, partial(bar.to, 0.9))
+            size = min(1.0, settled * growth)
+
+    def _neighbour(self, coll, run, degree):
+        """Coefficients at another degree, by policy iteration until it adds less than a tenth to their distance; NaN if it does not
+        settle."""
+        distance = lambda c: 0.1 * float(np.max(np.abs(coll.phi @ (c - run.c))))
+        other = iterate(coll, coll.columns(degree), run.u, self.iterations, lambda text: None, distance)
+        return other.c if other.settled else np.full(len(run.c), np.nan)
+
+    def _improved(self, coll, policy, show):
+        return iterate(coll, coll.columns(self.degree), chunked(policy, coll.x), self.iterations, show)
+
+    def _reference(self, problem, coll, run, around, rest, local):
+        value = coll.solution(run.c, int(self.degree))
+        policy = coll.policy(value)
+        reward = float(np.max(np.abs(chunked(partial(rates, coll.hamiltonian), coll.x, run.u)[0])))
+        residual, outward = float(np.max(np.abs(run.residual[coll.count :]))), float(np.mean(coll.leaving(run.u)))
+        terms, rounding = _error(coll, run, around)
+        faults = list(self._faults(problem, run, residual / reward, outward))
+        scale, error = float(np.ptp(coll.phi @ run.c)), float(sum(terms.values()))
+        if not error <= VAGUE * scale:
+            reason = "" if np.isfinite(error) else f" (policy iteration does not settle at degree {self.degree + 2})"
+            faults.append(f"V is uncertain by {error:.1e}{reason}, it ranges over {scale:.1e}: raise `degree` or shrink the box.")
+        if not rounding <= self.tolerance * scale:
+            faults.append("The equation does not single out V on this box, as where noise crosses it: lower `degree` or enlarge the box.")
+        if coll.rho == 0 and not is_stable(problem, local, partial(chunked, policy), rest):
+            faults.append("The closed loop found is not stable at rest, so this is not the optimal solution: give a stabilising `start`.")
+        return Reference(
+            method="Spectral",
+            kernel=problem.kernel,
+            states=problem.plant.states,
+            inputs=problem.plant.inputs,
+            value=value,
+            policy=policy,
+            rule=problem.plant.law.quadrature(5),
+            error=error,
+            error_kind="estimated",
+            error_terms=terms,
+            converged=not faults,
+            residual=residual,
+            message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / reward:.1e} of max |ℓ|.",
+            iterations=len(run.rows),
+            notes=tuple(_notes(outward)),
+            history={name: np.array([row[k] for row in run.rows]) for k, name in enumerate(("iteration", "residual", "change"))},
+        )
+
+    def _faults(self, problem, run, relative, outward):
+        """Sentences saying why the iteration is not to be trusted."""
+        stable = "give a `start` that stabilises the box"
+        if not relative <= self.tolerance:
+            yield (
+                f"The HJB residual is {relative:.1e} of max |ℓ|, above {self.tolerance:.0e}: raise `degree`, shrink the box or {stable}; "
+                "a V with kinks needs rc.GridDP."
+            )
+        if not run.settled:
+            yield f"Policy iteration did not settle in {len(run.rows)} steps: raise `iterations` or {stable}."
+        if problem.exit == "clip" and outward > 0:
+            yield f'The closed loop leaves {100 * outward:.0f} % of the faces, where exit="{problem.exit}" would act: use exit="free".'
+
+
+def _check(problem):
+    _ = problem.generator  # says so if the plant has no drift
+    for s in problem.plant.states:
+        require(np.isfinite(s.high - s.low), s.name, "needs finite bounds for Chebyshev points", (s.low, s.high), "Give low and high.")
+        require(not s.periodic, s.name, "must not be periodic: Chebyshev sums do not turn", s.label, "Use rc.GridDP.")
+    require(problem.target is None, "target", "is not known to Spectral", problem.target, "Use rc.GridDP.")
+
+
+def _error(coll, run, around):
+    """The error statement of the module's docstring, from the coefficients two degrees lower and higher, and rounding over σ."""
+    phi = coll.phi[coll.count :]
+    changes = [float(np.max(np.abs(phi @ (b - a)))) for a, b in zip(around, (around[1], run.c, run.c), strict=True)]
+    earlier, before, after = np.maximum(changes, 1e-300)  # NaN where a neighbour did not settle
+    falls = np.nan_to_num([after / before, np.sqrt(after / earlier)], nan=SLOWEST)
+    degree = float(np.nan_to_num(after / (1 - np.clip(np.max(falls), FASTEST, SLOWEST)), nan=np.inf))
+    (trcon,) = linalg.get_lapack_funcs(("trcon",), (run.R,))
+    sigma = trcon(run.R)[0]
+    rounding = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)
+    return {"degree": degree}, rounding
+
+
+def _notes(outward):
+    yield "V is that of continuous time; Q is the one-step backup of the sampled problem, whose own V differs by O(dt)."
+    if outward > 0:
+        yield f"The closed loop leaves through {100 * outward:.0f} % of the faces: there V rests on its smooth continuation from inside."
