@@ -14,12 +14,12 @@ from rlctrl.noise import Finite, Gaussian, Uniform  # noqa: E402
 from rlctrl.plant import Plant, Signal  # noqa: E402
 from rlctrl.policy import LinearPolicy  # noqa: E402
 from rlctrl.problem import Problem, quadratic  # noqa: E402
-from rlctrl.reference import Exact, GridDP, Reference, Riccati, solve  # noqa: E402
+from rlctrl.reference import HJB, Exact, GridDP, Reference, Riccati, solve  # noqa: E402
 from rlctrl.simulate import Trajectory, monte_carlo, simulate  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Critic", "Decomposition", "Exact", "Finite", "Gaussian", "GridDP", "InputError", "LinearPolicy", "NotConverged", "Plant",
+    "Comparison", "Critic", "Decomposition", "Exact", "Finite", "Gaussian", "GridDP", "HJB", "InputError", "LinearPolicy", "NotConverged", "Plant",
     "Problem",
     "Reference", "ReplayTD", "Riccati", "Signal", "Training", "Trajectory", "Uniform", "compare", "decompose", "monte_carlo", "quadratic",
     "simulate", "solve", "train",

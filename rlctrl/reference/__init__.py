@@ -3,6 +3,7 @@
 from rlctrl.reference.base import Reference, solve
 from rlctrl.reference.dp import GridDP
 from rlctrl.reference.exact import Exact
+from rlctrl.reference.hjb import HJB
 from rlctrl.reference.riccati import Riccati
 
-__all__ = ["Exact", "GridDP", "Reference", "Riccati", "solve"]
+__all__ = ["Exact", "GridDP", "HJB", "Reference", "Riccati", "solve"]
