@@ -86,6 +86,13 @@ class _Level:
                 return True
         return False
 
+    @property
+    def solver_error(self):
+        """Bound of the policy iteration, and what the trace of discount in an undiscounted problem takes from V."""
+        trace = self.scheme.rho - float(self.scheme.hamiltonian.generator.rho)
+        lost = np.abs(self.state.inverse(np.abs(self.state.values))) if trace > 0 and self.state.inverse else np.zeros(1)
+        return self.state.bound + trace * float(np.max(lost))
+
     def function(self):
         """V as a function."""
         grid = self.grid_of(self.order)
@@ -185,7 +192,7 @@ class HJB:
             if problem.exit == "free" and self.margin is None and not margin and levels[-1].leaving:
                 margin = MARGIN
                 levels = self._nested(problem, inputs, shapes, margin, rest, bar)
-            terms = {"solver": levels[-1].state.bound, "discretisation": _discretisation(levels, self.order)} | _correlation(levels[-1])
+            terms = {"solver": levels[-1].solver_error, "discretisation": _discretisation(levels, self.order)} | _correlation(levels[-1])
             if problem.exit == "free" and (margin or levels[-1].leaving):
                 coarse = levels[-2]
                 other = self._solve_level(problem, inputs, shapes[-2], margin / 2 or MARGIN / 2, rest, coarse)
@@ -230,16 +237,20 @@ class HJB:
         return levels
 
     def _solve_level(self, problem, inputs, shape, margin, rest, start, show=lambda *_: None) -> _Level:
-        """One level: the monotone scheme, then the filtered one from it; the monotone one to the end if the filtered one does not settle."""
+        """One level. For exit="free" first without motion across the walls (monotone), then extrapolating there; the former if that fails."""
         grid = box_grid(*box(problem.plant.states), shape, problem.kernel.periodic, 1, margin)
         steps = np.array([float(a.widths[0]) for a in grid.axes])
-        affine = _is_affine(problem, inputs)
-        scheme = Scheme.make(problem, Hamiltonian(problem.generator, steps, inputs, problem.plant.law.q > 0, affine), grid, rest)
-        monotone = scheme.blended(0.0)
-        values, policy = _first(scheme, start)
-        state = howard(
-            scheme, monotone, values, policy, max(1e-3, self.tolerance) if self.order == 2 else self.tolerance, self.iterations, show
-        )
+        hamiltonian = Hamiltonian(problem.generator, steps, inputs, problem.plant.law.q > 0, _is_affine(problem, inputs))
+        schemes = {walls: Scheme.make(problem, hamiltonian, grid, rest, walls) for walls in _walls(problem)}
+        if len(schemes) == 2 and start is None:
+            start = replace(self, order=1, tolerance=1e-3)._on_grid(schemes["stop"], None, show)
+        level = self._on_grid(schemes[problem.exit], start, show)
+        return level if level.state.converged or len(schemes) == 1 else self._on_grid(schemes["stop"], start, show)
+
+    def _on_grid(self, scheme, start, show) -> _Level:
+        """The monotone scheme, then the filtered one from it; the monotone one to the end if the filtered one does not settle."""
+        monotone, tolerance = scheme.blended(0.0), max(1e-3, self.tolerance) if self.order == 2 else self.tolerance
+        state = howard(scheme, monotone, *_first(scheme, start), tolerance, self.iterations, show)
         if self.order == 2 and state.converged:
             level = self._filtered(scheme, state, start, show)
             if level is not None:
@@ -307,6 +318,10 @@ def _hits_target(problem, shape):
     """Whether a node of the grid lies in the target, if there is one."""
     grid = box_grid(*box(problem.plant.states), shape, problem.kernel.periodic)
     return problem.target is None or bool(np.any(ends(problem.kernel, grid.points())[1]))
+
+
+def _walls(problem):
+    return ("free", "stop") if problem.exit == "free" else (problem.exit,)
 
 
 def _first(scheme, start):

@@ -40,13 +40,13 @@ class Scheme:
     given: Any
 
     @classmethod
-    def make(cls, problem, hamiltonian, grid, rest):
+    def make(cls, problem, hamiltonian, grid, rest, walls):
         points = grid.points()
         end, fixed = ends(problem.kernel, points)
         given = np.where(fixed, end, 0.0)
         if rest is not None:
             fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
-        return cls(hamiltonian, grid, points, differences(grid, problem.exit, hamiltonian.noisy), end, fixed, given)
+        return cls(hamiltonian, grid, points, differences(grid, walls, hamiltonian.noisy), end, fixed, given)
 
     @property
     def rho(self):
@@ -201,7 +201,7 @@ def high_share(scheme, policy, values):
     size = np.sum(np.abs(low), 1)
     bound = FILTER * (size + np.mean(size)) / np.sqrt(max(shape) - 1)
     share = np.clip(2 - gap / (bound + 1e-300), 0.0, 1.0).reshape(shape)
-    if scheme.hamiltonian.generator.exit == "free":  # a wall goes with the nodes before it: the monotone scheme stops there
+    if scheme.hamiltonian.generator.exit == "free":  # a wall goes with the nodes before it
         for k, axis in enumerate(scheme.grid.axes):
             inner = np.clip(np.arange(axis.size), 1, axis.size - 2) if axis.period is None else np.arange(axis.size)
             share = np.take(share, inner, k)

@@ -3,8 +3,8 @@
 b·∇V + ½ tr(a∇²V) ≈ Σ_j c_j(x,u)·(O_j V)(x): the c_j are those of `hamiltonian`, the matrices O_j do not depend on u. `low` is the monotone
 choice (first order), `high` the second-order one (three nodes along the drift, central second differences).
 
-Exit rules at the walls: "clip" no flux out (reflection); "absorb" an exit at `EXIT_RATE` times the rate of one cell; "free" low: no motion
-across, high: quadratic extrapolation.
+Exit rules at the walls: "clip" no flux out (reflection); "absorb" an exit at `EXIT_RATE` times the rate of one cell; "free" linear (low)
+or quadratic (high) extrapolation, which is not monotone; "stop" no motion across.
 """
 
 from dataclasses import dataclass
@@ -114,6 +114,7 @@ class _Axis:
             up[-1, -1] = up_high[-1, -1] = -EXIT_RATE / h
             second[[0, -1], [0, -1]] = -EXIT_RATE / h**2
         elif exit_rule == "free":
+            up[-1, -2:] = np.array([-1.0, 1.0]) / h
             up_high[-1, -3:] = central[-1, -3:] = np.array([1.0, -4.0, 3.0]) / (2 * h)
             central[0, :3] = np.array([-3.0, 4.0, -1.0]) / (2 * h)
         second_high[[0, -1]] = second_high[[1, -2]] if exit_rule == "free" else second[[0, -1]]
