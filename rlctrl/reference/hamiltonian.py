@@ -76,7 +76,7 @@ class Hamiltonian:
 
     def _vertices(self, x, g):
         """Control-affine drift, quadratic reward rate: H is a concave quadratic on each set of signs of the drift; one input: also b_k = 0."""
-        n, middle = x.shape[-1], 0.5 * (self.inputs.low + self.inputs.high)
+        n, middle = x.shape[-1], jnp.mean(jnp.asarray(self.inputs.candidates), 0)
         b, gain, slope, bend = jax.vmap(lambda y: self._derivatives(y, middle))(x)
         signs = np.array(list(itertools.product((True, False), repeat=n)))
         p = jnp.where(signs, g[:, None, :n], -g[:, None, n : 2 * n])
