@@ -110,17 +110,19 @@ class Hamiltonian:
 
 @jax.jit
 def best_input(hamiltonian, x, old, g):
-    """argmax and max over the inputs at nodes x, from the `old` inputs and the differences g."""
+    """The best input u at nodes x, from the `old` inputs and the differences g: u, ℓ + Σ_j c_j g_j, c and ℓ there."""
     starts, exact = hamiltonian.starts(x, old, g), hamiltonian.affine and old.shape[-1] == 1
 
     def at(u):
         return hamiltonian.at(x[:, None], u, g[:, None])
 
-    if not exact:
-        return maximise(at, hamiltonian.inputs, starts)
-    values = at(starts)
-    best = jnp.argmax(values, -1)[:, None]
-    return jnp.take_along_axis(starts, best[..., None], 1)[:, 0], jnp.take_along_axis(values, best, 1)[:, 0]
+    if exact:
+        best = jnp.argmax(at(starts), -1)[:, None, None]
+        u = jnp.take_along_axis(starts, best, 1)[:, 0]
+    else:
+        u = maximise(at, hamiltonian.inputs, starts)[0]
+    c, rate = coefficients(hamiltonian.generator, hamiltonian.steps, hamiltonian.noisy, x, u), hamiltonian.generator.reward_rate(x, u)
+    return u, rate + jnp.sum(c * g, -1), c, rate
 
 
 @jax.jit

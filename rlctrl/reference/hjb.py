@@ -269,8 +269,8 @@ class HJB:
                 return _Level(scheme, state, low, share, True)
             if not np.all(np.isfinite(state.values)):
                 return None
-            slack = np.abs(state.slack)
-            stuck = scheme.edge if np.any(share[scheme.edge]) else slack > 0.1 * np.max(slack)
+            change = np.abs(state.greedy.change)
+            stuck = scheme.edge if np.any(share[scheme.edge]) else change > 0.1 * np.max(change)
             share, values = np.where(stuck, 0.0, share), low.values
         return None
 
@@ -289,7 +289,7 @@ class HJB:
             error_kind="estimated",
             error_terms=terms,
             converged=fine.state.converged and bool(np.all(np.isfinite(list(terms.values())))),
-            residual=float(np.max(np.abs(fine.state.slack))),
+            residual=float(np.max(np.abs(fine.state.greedy.slack))),
             message=_message(fine),
             iterations=len(rows),
             history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},

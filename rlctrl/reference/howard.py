@@ -22,7 +22,7 @@ from rlctrl.reference.hamiltonian import Hamiltonian, best_input, in_chunks, par
 from rlctrl.reference.markov_chain import differences
 
 FILTER = 1.0  # bound of the filter, relative to the size of the terms of the equation, times √(1/cells a side)
-DAMPING = 0.65  # of steps with the monotone operator: contracts every mode of the second-order differences along the drift
+DAMPING, SWEEPS = 0.65, 3  # of steps with the monotone operator: contracts every mode of the second-order differences along the drift
 TRACE = 1e-11  # discount of an undiscounted problem, in crossings of the grid: a policy that never ends gets a huge value, not a singular matrix
 BLOCK, CHUNK = 8192, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 
@@ -69,13 +69,14 @@ class Scheme:
         """The differences with that share of the second-order ones, a number or one per node."""
         return self.differences.blended(np.broadcast_to(share, len(self.points)))
 
-    def improve(self, blend, values, policy):
-        """argmax_u H_u(V) and max_u H_u(V), 0 where V is given."""
+    def improve(self, blend, values, policy) -> "Greedy":
+        """The best inputs, searched from those of `policy`."""
         width = 16 + len(self.hamiltonian.inputs.candidates) * (not self.hamiltonian.affine)
         size = int(np.clip(CHUNK // width, 64, BLOCK))
         g = blend.apply(values, self.end)
-        policy, best = in_chunks(lambda *a: best_input(self.hamiltonian, *a), size, self.points, policy, g)
-        return policy, np.where(self.fixed, 0.0, best - self.rho * values)
+        policy, best, c, rate = in_chunks(lambda *a: best_input(self.hamiltonian, *a), size, self.points, policy, g)
+        slack = np.where(self.fixed, 0.0, best - self.rho * values)
+        return Greedy(policy, slack, slack / (self.rho + np.sum(c * np.abs(blend.stay), 1)), c, rate)
 
     def parts(self, policy):
         """Coefficients, reward rate, and whether the monotone stencil carries the correlation, per node under a policy."""
@@ -86,17 +87,28 @@ class Scheme:
         c = self.parts(policy)[0]
         return [c * self.blended(share).apply(values, self.end) for share in (0.0, 1.0)]
 
-    def evaluate(self, blend, policy, values, shift):
+    def evaluate(self, blend, greedy, values, shift):
         """The inverse of the linear operator of a policy and the solution of H_u(V) = shift·(V − values); NaN where it is singular."""
-        c, rate, _ = self.parts(policy)
         free = ~self.fixed
-        matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(c * free[:, None])
-        right = np.where(free, rate + np.sum(c * blend.out, 1) * self.end + shift * values, self.given)
+        matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(greedy.c * free[:, None])
+        right = np.where(free, greedy.rate + np.sum(greedy.c * blend.out, 1) * self.end + shift * values, self.given)
         try:
             inverse = _inverse(matrix, len(self.grid.axes))
             return inverse, inverse(right)
         except RuntimeError:  # exactly singular, or not finite
             return np.zeros_like, np.full(len(values), np.nan)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """argmax_u H_u(V) per node, max_u H_u(V) (0 where V is given), the change of V if the node alone followed it, coefficients and reward
+    rate there."""
+
+    policy: Any
+    slack: Any
+    change: Any
+    c: Any
+    rate: Any
 
 
 def ends(kernel, points):
@@ -133,12 +145,15 @@ class State:
     """Where a policy iteration stands; `inverse` is that of its last linear operator, `rows` are (iteration, residual, bound)."""
 
     values: Any
-    policy: Any
-    slack: Any
+    greedy: "Greedy"
     inverse: Any
     bound: float
     rows: tuple
     converged: bool
+
+    @property
+    def policy(self):
+        return self.greedy.policy
 
 
 def _goal(values, tolerance):
@@ -147,50 +162,51 @@ def _goal(values, tolerance):
 
 def howard(scheme, blend, values, policy, tolerance, most, show) -> State:
     """Policy iteration. Where a policy has no finite value (no discount, and it never ends) implicit time steps lead to one that has."""
-    inverse, rows, bound, shift = None, [], np.inf, 0.0
+    inverse, rows, bound, shift, greedy = None, [], np.inf, 0.0, scheme.improve(blend, values, policy)
     for k in range(most + 1):
-        policy, slack = scheme.improve(blend, values, policy)
-        goal, residual = _goal(values, tolerance), float(np.max(np.abs(slack)))
+        goal, residual = _goal(values, tolerance), float(np.max(np.abs(greedy.slack)))
         if inverse is not None and not shift:
-            bound = float(np.max(np.abs(inverse(np.abs(slack)))))
+            bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
         rows.append((k, residual, bound))
         show(k, bound, goal)
         if bound <= goal or not np.isfinite(residual) or k == most:
             break
         shift /= 10 if shift > 1e-4 * scheme.rate else np.inf
-        inverse, new = scheme.evaluate(blend, policy, values, shift)
-        if not np.all(np.isfinite(new)) or np.ptp(new) > 1e4 * (np.ptp(values) + residual / scheme.rate):
+        inverse, new = scheme.evaluate(blend, greedy, values, shift)
+        if not np.all(np.isfinite(new)) or np.ptp(new) > 1e4 * (np.ptp(values) + float(np.max(np.abs(greedy.rate))) / scheme.rate):
             shift = max(10 * shift, scheme.rate)
-            inverse, new = scheme.evaluate(blend, policy, values, shift)
+            inverse, new = scheme.evaluate(blend, greedy, values, shift)
         values = new
-    return State(values, policy, slack, inverse, bound, tuple(rows), bool(bound <= goal))
+        greedy = scheme.improve(blend, values, greedy.policy)
+    return State(values, greedy, inverse, bound, tuple(rows), bool(bound <= goal))
 
 
 def refine(scheme, share, low, values, tolerance, most, show) -> State:
-    """The equation with second-order differences: Newton steps (policy iteration) where they halve the residual, else steps with the monotone
-    operator as preconditioner, which converge where the second-order differences along the drift are stable."""
-    blend, rows, bound, sweeps = scheme.blended(share), [], np.inf, 0
-    policy, slack = scheme.improve(blend, values, low.policy)
-    inverse, limit = low.inverse, 10 * float(np.ptp(low.values)) + 1e-12
+    """The equation with second-order differences: Newton steps (policy iteration) where they halve the change still due, else a few steps
+    with the monotone operator of the policy as preconditioner, stable where the second-order differences along the drift are."""
+    blend, monotone, rows, bound, sweeps = scheme.blended(share), scheme.blended(0.0), [], np.inf, 0
+    greedy, inverse = scheme.improve(blend, values, low.policy), low.inverse
+    limit = 10 * float(np.ptp(low.values)) + 1e-12
     for k in range(most):
-        size, goal = np.sum(np.abs(slack)), _goal(values, tolerance)
+        goal = _goal(values, tolerance)
         if not sweeps:
-            inverse, new = scheme.evaluate(blend, policy, values, 0.0)
-            found, left = scheme.improve(blend, new, policy)
-            if np.sum(np.abs(left)) <= 0.5 * size:
-                values, policy, slack = new, found, left
+            inverse, new = scheme.evaluate(blend, greedy, values, 0.0)
+            found = scheme.improve(blend, new, greedy.policy)
+            if np.ptp(new) <= limit and np.sum(np.abs(found.change)) <= 0.5 * np.sum(np.abs(greedy.change)):
+                values, greedy = new, found
             else:
-                inverse, sweeps = low.inverse, 5
+                sweeps = SWEEPS
         if sweeps:
             sweeps -= 1
-            values = values + DAMPING * inverse(slack)
-            policy, slack = scheme.improve(blend, values, policy)
-        bound = float(np.max(np.abs(inverse(np.abs(slack)))))
-        rows.append((k, float(np.max(np.abs(slack))), bound))
+            inverse = scheme.evaluate(monotone, greedy, values, 0.0)[0]
+            values = values + DAMPING * inverse(greedy.slack)
+            greedy = scheme.improve(blend, values, greedy.policy)
+        bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
+        rows.append((k, float(np.max(np.abs(greedy.slack))), bound))
         show(k, bound, goal)
         if bound <= goal or not np.ptp(values) <= limit:
             break
-    return State(values, policy, slack, inverse, bound, tuple(rows), bool(bound <= goal))
+    return State(values, greedy, inverse, bound, tuple(rows), bool(bound <= goal))
 
 
 def high_share(scheme, policy, values):

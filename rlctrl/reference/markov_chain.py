@@ -36,18 +36,21 @@ class Differences:
         values = self.low * (1 - share[self.rows]) + self.high * share[self.rows]
         used = values != 0
         out = self.low_exit * (1 - share[:, None]) + self.high_exit * share[:, None]
-        return Blend(self.rows[used], self.columns[used], self.terms[used], values[used], out)
+        stays = self.rows == self.columns
+        flat = np.bincount((self.rows * out.shape[1] + self.terms)[stays], -values[stays], out.size)
+        return Blend(self.rows[used], self.columns[used], self.terms[used], values[used], out, flat.reshape(out.shape))
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Entries of the operators in use, and the factors (S, J) of the exit value."""
+    """Entries of the operators in use, the factors (S, J) of the exit value, and `stay` (S, J), minus the factors of the node itself."""
 
     rows: Any
     columns: Any
     terms: Any
     values: Any
     out: Any
+    stay: Any
 
     def apply(self, v, exit_value):
         """(O_j v)(x_i), (S, J)."""
