@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
-from scipy.interpolate import make_interp_spline
 
 from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.grid import Grid, box_grid, make_axis
@@ -70,17 +69,17 @@ class _Level:
         return self.scheme.grid
 
     @cached_property
-    def order(self):
-        """Of the interpolation: cubic with the second-order scheme unless V jumps, else linear."""
-        return 3 if self.smooth and not self._jumps() else 1
+    def splines(self):
+        """The grid for interpolation: cubic with the second-order scheme unless V jumps, else linear."""
+        cubic = _with_order(self.grid, 3)
+        return cubic if self.smooth and not self._jumps(cubic) else self.grid
 
-    def _jumps(self):
-        """Whether a cubic spline overshoots the nodes beside it by more than 2 % of V's range."""
+    def _jumps(self, cubic):
+        """Whether cubic splines overshoot the nodes beside by more than 2 % of V's range."""
         table = self.state.values.reshape(self.grid.shape)
-        for k, axis in enumerate(self.grid.axes):
-            middle = np.moveaxis(_interpolated(table, axis, k, axis.middles, 3), k, 0)
-            ahead = np.moveaxis(_interpolated(table, axis, k, axis.middles + axis.widths / 2, 1), k, 0)
-            here = np.moveaxis(table, k, 0)[: len(ahead)]
+        for k, (axis, spline) in enumerate(zip(self.grid.axes, cubic.axes, strict=True)):
+            middle = np.moveaxis(_interpolated(table, spline, k, axis.middles), k, 0)
+            here, ahead = (np.moveaxis(_interpolated(table, axis, k, axis.middles + a * axis.widths), k, 0) for a in (-0.5, 0.5))
             beyond = np.maximum(middle - np.maximum(here, ahead), np.minimum(here, ahead) - middle)
             if np.max(beyond) > 0.02 * np.ptp(table):
                 return True
@@ -95,18 +94,14 @@ class _Level:
 
     def function(self):
         """V as a function."""
-        grid = self.grid_of(self.order)
-        return GridValue(grid, np.asarray(grid.fit(self.state.values)))
+        return GridValue(self.splines, np.asarray(self.splines.fit(self.state.values)))
 
     def policy(self):
         """The feedback as a function."""
         inputs = self.scheme.hamiltonian.inputs
-        grid = self.grid_of(self.order if np.all(inputs.step > 0) else 1)
+        grid = self.splines if np.all(inputs.step > 0) else self.grid
         columns = [np.asarray(grid.fit(column)) for column in self.state.policy.T]
         return GridPolicy(grid, np.stack(columns, -1), inputs)
-
-    def grid_of(self, order):
-        return Grid(tuple(make_axis(a.nodes, order, a.period) for a in self.grid.axes))
 
     @property
     def judged(self):
@@ -119,8 +114,8 @@ class _Level:
     def on(self, nodes, values=None):
         """V (or other node values) interpolated onto the tensor grid of `nodes`, one array per axis."""
         table = (self.state.values if values is None else values).reshape(self.grid.shape)
-        for k, (axis, x) in enumerate(zip(self.grid.axes, nodes, strict=True)):
-            table = _interpolated(table, axis, k, x, self.order)
+        for k, (axis, x) in enumerate(zip(self.splines.axes, nodes, strict=True)):
+            table = _interpolated(table, axis, k, x)
         return table
 
     @cached_property
@@ -136,12 +131,19 @@ class _Level:
         return float(np.mean(out.ravel()[self.scheme.edge])) if np.any(self.scheme.edge) else 0.0
 
 
-def _interpolated(table, axis, k, x, order):
-    """A table of node values interpolated along axis k to coordinates x."""
-    closed = np.append(axis.nodes, axis.nodes[0] + axis.period) if axis.period else axis.nodes
-    matrix = np.eye(axis.size)[np.arange(len(closed)) % axis.size]
-    rows = make_interp_spline(closed, matrix, order, bc_type="periodic" if axis.period and order == 3 else None)(x)
-    return np.moveaxis(np.tensordot(rows, table, (1, k)), 0, k)
+def _with_order(grid, order):
+    return Grid(tuple(make_axis(a.nodes, order, a.period) for a in grid.axes))
+
+
+def _interpolated(table, axis, k, x):
+    """A table of node values interpolated along its axis k to coordinates x, by the splines of `axis`."""
+    x = x if axis.period is None else axis.nodes[0] + np.mod(x - axis.nodes[0], axis.period)
+    i = np.clip(np.searchsorted(axis.nodes, x, side="right") - 1, 0, len(axis.middles) - 1)
+    powers = ((x - axis.middles[i]) / axis.widths[i])[:, None] ** np.arange(axis.order + 1)
+    rows, across = np.zeros((len(x), axis.size)), np.arange(axis.order + 1)
+    columns = (axis.starts[i][:, None] + across) % axis.size
+    np.add.at(rows, (np.arange(len(x))[:, None], columns), np.einsum("xjl,xl->xj", axis.pieces[i], powers))
+    return np.moveaxis(np.tensordot(rows @ axis.inverse, table, (1, k)), 0, k)
 
 
 @strict

@@ -24,6 +24,7 @@ from rlctrl.reference.markov_chain import differences
 FILTER = 1.0  # bound of the filter, relative to the size of the terms of the equation, times √(1/cells a side)
 DAMPING, SWEEPS = 0.65, 3  # of steps with the monotone operator: contracts every mode of the second-order differences along the drift
 TRACE = 1e-11  # discount of an undiscounted problem, in crossings of the grid: a policy that never ends gets a huge value, not a singular matrix
+PIVOT = 0.1  # least diagonal pivot, relative to its column
 BLOCK, CHUNK = 8192, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 
 
@@ -60,6 +61,11 @@ class Scheme:
         return float(np.max(np.max(c[:, : 2 * n], 0) / np.tile(self.hamiltonian.steps * self.grid.shape, 2))) + 1e-300
 
     @cached_property
+    def order(self):
+        """Of elimination."""
+        return dissection(self.grid.shape, [a.period is not None for a in self.grid.axes])
+
+    @cached_property
     def edge(self):
         """Nodes on the walls of the grid."""
         sides = np.meshgrid(*[(np.arange(a.size) % (a.size - 1) == 0) & (a.period is None) for a in self.grid.axes], indexing="ij")
@@ -93,7 +99,7 @@ class Scheme:
         matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(greedy.c * free[:, None])
         right = np.where(free, greedy.rate + np.sum(greedy.c * blend.out, 1) * self.end + shift * values, self.given)
         try:
-            inverse = _inverse(matrix, len(self.grid.axes))
+            inverse = _inverse(matrix, self.order, len(self.grid.axes) == 3)
             return inverse, inverse(right)
         except RuntimeError:  # exactly singular, or not finite
             return np.zeros_like, np.full(len(values), np.nan)
@@ -122,22 +128,58 @@ def _ends(kernel, x):
     return kernel.exit_value(x), jnp.zeros(len(x), bool) if target is None else target(x, kernel.p) <= 0
 
 
-def _inverse(matrix, dimensions):
-    """b → matrix⁻¹b: sparse LU; in three dimensions GMRES with an incomplete LU, and LU where that fails. RuntimeError if singular."""
+def _inverse(matrix, order, krylov):
+    """b → matrix⁻¹b by sparse LU in that order of elimination; with `krylov` by GMRES with an incomplete LU, and LU where that fails.
+    RuntimeError if the matrix is singular."""
     if not np.all(np.isfinite(matrix.data)):
         raise RuntimeError("not finite")
     scale = 1 / np.maximum(abs(matrix).max(1).toarray().ravel(), 1e-300)
-    scaled = sparse.csc_matrix(sparse.diags(scale) @ matrix)
-    if dimensions < 3:
-        lu = linalg.splu(scaled)
-        return lambda b: lu.solve(scale * b)
-    inner = linalg.LinearOperator(scaled.shape, linalg.spilu(scaled, drop_tol=1e-3, fill_factor=10).solve)
+    scaled = sparse.csc_matrix((sparse.diags(scale) @ matrix)[order][:, order])
+    solve = _krylov(scaled) if krylov else linalg.splu(scaled, permc_spec="NATURAL", diag_pivot_thresh=PIVOT).solve
+
+    def inverse(b):
+        found = np.empty_like(b)
+        found[order] = solve((scale * b)[order])
+        return found
+
+    return inverse
+
+
+def _krylov(matrix):
+    """b → matrix⁻¹b by GMRES; from its first failure on by LU."""
+    try:
+        lu, inner = None, linalg.LinearOperator(matrix.shape, linalg.spilu(matrix, drop_tol=1e-4, fill_factor=20).solve)
+    except RuntimeError:  # a zero pivot: no sign that the matrix itself is singular
+        lu, inner = linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT), None
 
     def solve(b):
-        found, failed = linalg.gmres(scaled, scale * b, rtol=1e-11, restart=40, maxiter=10, M=inner)
-        return linalg.splu(scaled).solve(scale * b) if failed else found
+        nonlocal lu
+        if lu is None:
+            found, failed = linalg.gmres(matrix, b, rtol=1e-11, restart=40, maxiter=1, M=inner)
+            if not failed:
+                return found
+            lu = linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT)
+        return lu.solve(b)
 
     return solve
+
+
+def dissection(shape, periodic):
+    """An order of elimination of a grid's nodes with little fill: nested dissection (George 1973), separators of two nodes last."""
+    nodes, last = np.arange(np.prod(shape)).reshape(shape), []
+    for k in np.flatnonzero(periodic):
+        cut, nodes = np.split(nodes, [2], k)
+        last.insert(0, cut.ravel())
+    return np.concatenate([*_dissected(nodes), *last])
+
+
+def _dissected(nodes):
+    if nodes.size <= 32:
+        return [nodes.ravel()]
+    k = int(np.argmax(nodes.shape))
+    middle = nodes.shape[k] // 2
+    low, cut, high = np.split(nodes, [middle - 1, middle + 1], k)
+    return [*_dissected(low), *_dissected(high), cut.ravel()]
 
 
 @dataclass(frozen=True)
