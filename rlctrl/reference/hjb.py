@@ -28,7 +28,7 @@ from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.bellman import GridValue
 from rlctrl.reference.hamiltonian import Hamiltonian
-from rlctrl.reference.howard import Scheme, State, ends, high_share, howard, refine
+from rlctrl.reference.howard import Scheme, State, beside_walls, ends, high_share, howard, refine
 from rlctrl.tree import record
 
 SAFETY, LEAST_ORDER = 2.0, 0.5  # on estimates from an observed order; what is assumed where the levels show none
@@ -100,7 +100,10 @@ class _Level:
         """The feedback as a function."""
         inputs = self.scheme.hamiltonian.inputs
         grid = self.splines if np.all(inputs.step > 0) else self.grid
-        columns = [np.asarray(grid.fit(column)) for column in self.state.policy.T]
+        table = self.state.policy.reshape(*grid.shape, -1)
+        if self.scheme.hamiltonian.generator.exit == "absorb":  # where the problem has ended any input is optimal
+            table = beside_walls(table, grid)
+        columns = [np.asarray(grid.fit(column)) for column in table.reshape(-1, table.shape[-1]).T]
         return GridPolicy(grid, np.stack(columns, -1), inputs)
 
     @property
@@ -187,14 +190,13 @@ class HJB:
         rest = _rest_state(problem.generator, inputs) if float(problem.generator.rho) == 0 and not problem.kernel.can_end else None
         shapes, margin = self._levels(problem), self.margin or 0.0
         with Progress("HJB", progress) as bar:
-            first = self._solve_level(problem, inputs, shapes[0], margin, rest, None)
-            if problem.exit == "free" and self.margin is None and first.leaving:
+            if problem.exit == "free" and self.margin is None and self._solve_level(problem, inputs, shapes[0], 0.0, rest, None).leaving:
                 margin = MARGIN
             levels = self._nested(problem, inputs, shapes, margin, rest, bar)
             if problem.exit == "free" and self.margin is None and not margin and levels[-1].leaving:
                 margin = MARGIN
                 levels = self._nested(problem, inputs, shapes, margin, rest, bar)
-            terms = {"solver": levels[-1].solver_error, "discretisation": _discretisation(levels, self.order)} | _correlation(levels[-1])
+            terms = {"solver": levels[-1].solver_error, "discretisation": _discretisation(levels)} | _correlation(levels[-1])
             if problem.exit == "free" and (margin or levels[-1].leaving):
                 coarse = levels[-2]
                 other = self._solve_level(problem, inputs, shapes[-2], margin / 2 or MARGIN / 2, rest, coarse)
@@ -336,8 +338,9 @@ def _first(scheme, start):
     return np.where(scheme.fixed, scheme.given, start.on([a.nodes for a in axes], start.low.values).ravel()), policy
 
 
-def _discretisation(levels, order):
-    """|V_h − V_2h| extrapolated with the order that the last three levels show (at most that of the scheme)."""
+def _discretisation(levels):
+    """|V_h − V_2h| extrapolated with the order that the last three levels show (at most 2, and 1 where the filter acts)."""
+    order = 2 if all(np.all(level.share == 1) for level in levels) else 1
     changes = [float(np.max(np.abs(a.on(b.judged) - b.on(b.judged)))) for a, b in itertools.pairwise(levels)]
     if not changes or not np.all(np.isfinite(changes)):
         return float("inf")

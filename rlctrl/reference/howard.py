@@ -93,7 +93,7 @@ class Scheme:
         c = self.parts(policy)[0]
         return [c * self.blended(share).apply(values, self.end) for share in (0.0, 1.0)]
 
-    def evaluate(self, blend, greedy, values, shift):
+    def evaluate(self, blend, greedy, values, shift=0.0):
         """The inverse of the linear operator of a policy and the solution of H_u(V) = shift·(V − values); NaN where it is singular."""
         free = ~self.fixed
         matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(greedy.c * free[:, None])
@@ -232,15 +232,15 @@ def refine(scheme, share, low, values, tolerance, most, show) -> State:
     for k in range(most):
         goal = _goal(values, tolerance)
         if not sweeps:
-            inverse, new = scheme.evaluate(blend, greedy, values, 0.0)
+            newton, new = scheme.evaluate(blend, greedy, values)
             found = scheme.improve(blend, new, greedy.policy)
             if np.ptp(new) <= limit and np.sum(np.abs(found.change)) <= 0.5 * np.sum(np.abs(greedy.change)):
-                values, greedy = new, found
+                values, greedy, inverse = new, found, newton
             else:
                 sweeps = SWEEPS
         if sweeps:
             sweeps -= 1
-            inverse = scheme.evaluate(monotone, greedy, values, 0.0)[0]
+            inverse = scheme.evaluate(monotone, greedy, values)[0]
             values = values + DAMPING * inverse(greedy.slack)
             greedy = scheme.improve(blend, values, greedy.policy)
         bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
@@ -259,8 +259,12 @@ def high_share(scheme, policy, values):
     size = np.sum(np.abs(low), 1)
     bound = FILTER * (size + np.mean(size)) / np.sqrt(max(shape) - 1)
     share = np.clip(2 - gap / (bound + 1e-300), 0.0, 1.0).reshape(shape)
-    if scheme.hamiltonian.generator.exit == "free":  # a wall goes with the nodes before it
-        for k, axis in enumerate(scheme.grid.axes):
-            inner = np.clip(np.arange(axis.size), 1, axis.size - 2) if axis.period is None else np.arange(axis.size)
-            share = np.take(share, inner, k)
-    return share.ravel()
+    return (beside_walls(share, scheme.grid) if scheme.hamiltonian.generator.exit == "free" else share).ravel()
+
+
+def beside_walls(table, grid):
+    """A table (shape of the grid, …) whose walls repeat the nodes before them."""
+    for k, axis in enumerate(grid.axes):
+        if axis.period is None:
+            table = np.take(table, np.clip(np.arange(axis.size), 1, axis.size - 2), k)
+    return table
