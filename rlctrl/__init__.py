@@ -19,8 +19,8 @@ from rlctrl.simulate import Trajectory, monte_carlo, simulate  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Critic", "Decomposition", "Exact", "Finite", "Gaussian", "GridDP", "HJB", "InputError", "LinearPolicy", "NotConverged", "Plant",
-    "Problem",
+    "Comparison", "Critic", "Decomposition", "Exact", "Finite", "Gaussian", "GridDP", "HJB", "InputError", "LinearPolicy", "NotConverged",
+    "Plant", "Problem",
     "Reference", "ReplayTD", "Riccati", "Signal", "Training", "Trajectory", "Uniform", "compare", "decompose", "monte_carlo", "quadratic",
     "simulate", "solve", "train",
 ]  # fmt: skip

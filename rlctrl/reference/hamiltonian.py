@@ -4,8 +4,7 @@
 
 Terms j: b_k⁺ and b_k⁻ for one-sided differences along the drift; then, with noise, the monotone cross stencil (second differences of the
 axes, diagonal neighbours by the sign of a_kl: Kushner & Dupuis 2001, §5.3; c_j ≥ 0); then the same diffusion for central differences,
-which needs no diagonal dominance but is not monotone. On one grid the g_j of the two diffusions are never both different from zero at full
-weight: `markov_chain` blends them.
+which needs no diagonal dominance but is not monotone. `markov_chain` blends the two: their weights sum to one.
 """
 
 import itertools
@@ -75,7 +74,7 @@ class Hamiltonian:
         return jnp.concatenate([jnp.clip(self._vertices(x, g), self.inputs.low, self.inputs.high), old[:, None]], 1)
 
     def _vertices(self, x, g):
-        """Control-affine drift, quadratic reward rate: H is a concave quadratic on each set of signs of the drift; one input: also b_k = 0."""
+        """Affine drift, quadratic reward rate: H is a concave quadratic for each set of signs of the drift; one input: also b_k = 0."""
         n, middle = x.shape[-1], jnp.mean(jnp.asarray(self.inputs.candidates), 0)
         b, gain, slope, bend = jax.vmap(lambda y: self._derivatives(y, middle))(x)
         signs = np.array(list(itertools.product((True, False), repeat=n)))

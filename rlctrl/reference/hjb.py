@@ -1,7 +1,7 @@
-"""The HJB equation ρV = max_u {ℓ + ∇V·b + ½ tr(σσᵀ∇²V)} (T4) on nested grids: Markov-chain approximation and policy iteration (`howard`).
+"""The HJB equation ρV = max_u {ℓ + ∇V·b + ½ tr(σσᵀ∇²V)} (T4) on nested grids: Markov-chain approximation, policy iteration (`howard`).
 
-Order 1 is monotone (Kushner & Dupuis 2001): it converges to the viscosity solution. Order 2 is filtered (Froese & Oberman 2013): second-order
-differences where V is smooth, monotone ones near kinks. Each level starts from the coarser one.
+Order 1 is monotone (Kushner & Dupuis 2001): it converges to the viscosity solution. Order 2 is filtered (Froese & Oberman 2013):
+second-order differences where V is smooth, monotone ones near kinks. Each level starts from the coarser one.
 
 V is that of the continuous-time problem; the V of the sampled problem (inputs held over dt, r = ℓ·dt) differs by O(dt): `notes` bounds it.
 
@@ -9,9 +9,7 @@ Error statement, estimated: the bound of the policy iteration; the levels h, 2h,
 the monotone stencil had to drop; for `exit="free"` the truncation (on the level 2h, with the margin of the box halved).
 """
 
-import itertools
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -20,133 +18,18 @@ import numpy as np
 from scipy import optimize
 
 from rlctrl.errors import require, require_number, require_whole, strict
-from rlctrl.grid import Grid, box_grid, make_axis
+from rlctrl.grid import box_grid
 from rlctrl.maximise import InputSet, input_set
 from rlctrl.plant import box, finite_box
-from rlctrl.policy import Policy
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
-from rlctrl.reference.bellman import GridValue
 from rlctrl.reference.hamiltonian import Hamiltonian
-from rlctrl.reference.howard import Scheme, State, beside_walls, ends, high_share, howard, refine
-from rlctrl.tree import record
+from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
+from rlctrl.reference.level import Level, correlation, discretisation
+from rlctrl.reference.sampling import sampled_distance
 
-SAFETY, LEAST_ORDER = 2.0, 0.5  # on estimates from an observed order; what is assumed where the levels show none
 LEAST_NODES = 9  # a side, on the coarsest level
 MARGIN = 0.25  # beyond a box that the optimal state leaves, relative to its width
-
-
-@record(arrays=("grid", "table", "inputs"))
-@dataclass(frozen=True, eq=False)
-class GridPolicy(Policy):
-    """u = π(x) interpolated from `table`, coefficients (nodes, m) on a grid; an input with finitely many values is that of the nearest
-    node (on a grid of order 1)."""
-
-    grid: Grid
-    table: Any
-    inputs: InputSet
-
-    def act(self, x):
-        index, weight = self.grid.stencil(x)
-        around = jnp.asarray(self.table)[index]
-        smooth = jnp.clip(jnp.sum(weight[..., None] * around, -2), self.inputs.low, self.inputs.high)
-        nearest = jnp.take_along_axis(around, jnp.argmax(weight, -1)[..., None, None], -2)[..., 0, :]
-        return jnp.where(jnp.asarray(self.inputs.step) > 0, smooth, nearest)
-
-
-@dataclass(frozen=True)
-class _Level:
-    """A solved level: the state of the scheme asked for, that of the monotone one, and the share of second-order differences per node."""
-
-    scheme: Scheme
-    state: State
-    low: State
-    share: Any
-    smooth: bool
-
-    @property
-    def grid(self):
-        return self.scheme.grid
-
-    @cached_property
-    def splines(self):
-        """The grid for interpolation: cubic with the second-order scheme unless V jumps, else linear."""
-        cubic = _with_order(self.grid, 3)
-        return cubic if self.smooth and not self._jumps(cubic) else self.grid
-
-    def _jumps(self, cubic):
-        """Whether cubic splines overshoot the nodes beside by more than 2 % of V's range."""
-        table = self.state.values.reshape(self.grid.shape)
-        for k, (axis, spline) in enumerate(zip(self.grid.axes, cubic.axes, strict=True)):
-            middle = np.moveaxis(_interpolated(table, spline, k, axis.middles), k, 0)
-            here, ahead = (np.moveaxis(_interpolated(table, axis, k, axis.middles + a * axis.widths), k, 0) for a in (-0.5, 0.5))
-            beyond = np.maximum(middle - np.maximum(here, ahead), np.minimum(here, ahead) - middle)
-            if np.max(beyond) > 0.02 * np.ptp(table):
-                return True
-        return False
-
-    @property
-    def solver_error(self):
-        """Bound of the policy iteration, and what the trace of discount in an undiscounted problem takes from V."""
-        trace = self.scheme.rho - float(self.scheme.hamiltonian.generator.rho)
-        lost = np.abs(self.state.inverse(np.abs(self.state.values))) if trace > 0 and self.state.inverse else np.zeros(1)
-        return self.state.bound + trace * float(np.max(lost))
-
-    def function(self):
-        """V as a function."""
-        return GridValue(self.splines, np.asarray(self.splines.fit(self.state.values)))
-
-    def policy(self):
-        """The feedback as a function."""
-        inputs = self.scheme.hamiltonian.inputs
-        grid = self.splines if np.all(inputs.step > 0) else self.grid
-        table = self.state.policy.reshape(*grid.shape, -1)
-        if self.scheme.hamiltonian.generator.exit == "absorb":  # where the problem has ended any input is optimal
-            table = beside_walls(table, grid)
-        columns = [np.asarray(grid.fit(column)) for column in table.reshape(-1, table.shape[-1]).T]
-        return GridPolicy(grid, np.stack(columns, -1), inputs)
-
-    @property
-    def judged(self):
-        """Nodes inside the stated box, axis by axis."""
-        generator = self.scheme.hamiltonian.generator
-        slack = 1e-9 * (generator.high - generator.low)
-        bounds = zip(self.grid.axes, generator.low - slack, generator.high + slack, strict=True)
-        return [a.nodes[(a.nodes >= low) & (a.nodes <= high)] for a, low, high in bounds]
-
-    def on(self, nodes, values=None):
-        """V (or other node values) interpolated onto the tensor grid of `nodes`, one array per axis."""
-        table = (self.state.values if values is None else values).reshape(self.grid.shape)
-        for k, (axis, x) in enumerate(zip(self.splines.axes, nodes, strict=True)):
-            table = _interpolated(table, axis, k, x)
-        return table
-
-    @cached_property
-    def leaving(self):
-        """Share of the nodes on the walls at which the optimal drift or the noise points out of the grid."""
-        c, n = self.scheme.parts(self.state.policy)[0], len(self.grid.axes)
-        out, table = np.zeros(self.grid.shape, bool), c.reshape(*self.grid.shape, -1)
-        for k, axis in enumerate(self.grid.axes):
-            for side, term in ((-1, k), (0, n + k)):
-                wall = tuple(side if i == k else slice(None) for i in range(n))
-                rate = table[wall][..., term] + (table[wall][..., -n * (n + 1) // 2 + k] if c.shape[1] > 2 * n else 0.0)
-                out[wall] |= (rate > 1e-9 * np.max(c)) & (axis.period is None)
-        return float(np.mean(out.ravel()[self.scheme.edge])) if np.any(self.scheme.edge) else 0.0
-
-
-def _with_order(grid, order):
-    return Grid(tuple(make_axis(a.nodes, order, a.period) for a in grid.axes))
-
-
-def _interpolated(table, axis, k, x):
-    """A table of node values interpolated along its axis k to coordinates x, by the splines of `axis`."""
-    x = x if axis.period is None else axis.nodes[0] + np.mod(x - axis.nodes[0], axis.period)
-    i = np.clip(np.searchsorted(axis.nodes, x, side="right") - 1, 0, len(axis.middles) - 1)
-    powers = ((x - axis.middles[i]) / axis.widths[i])[:, None] ** np.arange(axis.order + 1)
-    rows, across = np.zeros((len(x), axis.size)), np.arange(axis.order + 1)
-    columns = (axis.starts[i][:, None] + across) % axis.size
-    np.add.at(rows, (np.arange(len(x))[:, None], columns), np.einsum("xjl,xl->xj", axis.pieces[i], powers))
-    return np.moveaxis(np.tensordot(rows @ axis.inverse, table, (1, k)), 0, k)
 
 
 @strict
@@ -196,7 +79,7 @@ class HJB:
             if problem.exit == "free" and self.margin is None and not margin and levels[-1].leaving:
                 margin = MARGIN
                 levels = self._nested(problem, inputs, shapes, margin, rest, bar)
-            terms = {"solver": levels[-1].solver_error, "discretisation": _discretisation(levels)} | _correlation(levels[-1])
+            terms = {"solver": levels[-1].solver_error, "discretisation": discretisation(levels)} | correlation(levels[-1])
             if problem.exit == "free" and (margin or levels[-1].leaving):
                 coarse = levels[-2]
                 other = self._solve_level(problem, inputs, shapes[-2], margin / 2 or MARGIN / 2, rest, coarse)
@@ -232,7 +115,7 @@ class HJB:
         return shapes
 
     def _nested(self, problem, inputs, shapes, margin, rest, bar):
-        levels: list[_Level] = []
+        levels: list[Level] = []
         total, done = sum(np.prod(s) for s in shapes), 0.0
         for shape in shapes:
             show = _shower(bar, done / total, np.prod(shape) / total, shape)
@@ -240,8 +123,8 @@ class HJB:
             done += np.prod(shape)
         return levels
 
-    def _solve_level(self, problem, inputs, shape, margin, rest, start, show=lambda *_: None) -> _Level:
-        """One level. For exit="free" first without motion across the walls (monotone), then extrapolating there; the former if that fails."""
+    def _solve_level(self, problem, inputs, shape, margin, rest, start, show=lambda *_: None) -> Level:
+        """One level. For exit="free" first without motion across the walls, then extrapolating there; the former if that fails."""
         grid = box_grid(*box(problem.plant.states), shape, problem.kernel.periodic, 1, margin)
         steps = np.array([float(a.widths[0]) for a in grid.axes])
         hamiltonian = Hamiltonian(problem.generator, steps, inputs, problem.plant.law.q > 0, _is_affine(problem, inputs))
@@ -251,7 +134,7 @@ class HJB:
         level = self._on_grid(schemes[problem.exit], start, show)
         return level if level.state.converged or len(schemes) == 1 else self._on_grid(schemes["stop"], start, show)
 
-    def _on_grid(self, scheme, start, show) -> _Level:
+    def _on_grid(self, scheme, start, show) -> Level:
         """The monotone scheme, then the filtered one from it; the monotone one to the end if the filtered one does not settle."""
         monotone, tolerance = scheme.blended(0.0), max(1e-3, self.tolerance) if self.order == 2 else self.tolerance
         state = howard(scheme, monotone, *_first(scheme, start), tolerance, self.iterations, show)
@@ -260,7 +143,7 @@ class HJB:
             if level is not None:
                 return level
             state = howard(scheme, monotone, state.values, state.policy, self.tolerance, self.iterations, show)
-        return _Level(scheme, state, state, np.zeros(len(scheme.points)), False)
+        return Level(scheme, state, state, np.zeros(len(scheme.points)), False)
 
     def _filtered(self, scheme, low, start, show):
         """The filtered scheme from the monotone solution; nodes where the residual stays become monotone. None if it does not settle."""
@@ -270,7 +153,7 @@ class HJB:
         for _ in range(3):
             state = refine(scheme, share, low, values, self.tolerance, self.iterations, show)
             if state.converged:
-                return _Level(scheme, state, low, share, True)
+                return Level(scheme, state, low, share, True)
             if not np.all(np.isfinite(state.values)):
                 return None
             change = np.abs(state.greedy.change)
@@ -292,7 +175,7 @@ class HJB:
             error=float(sum(terms.values())),
             error_kind="estimated",
             error_terms=terms,
-            converged=fine.state.converged and bool(np.all(np.isfinite(list(terms.values())))),
+            converged=fine.state.converged and not fine.endless and bool(np.all(np.isfinite(list(terms.values())))),
             residual=float(np.max(np.abs(fine.state.greedy.slack))),
             message=_message(fine),
             iterations=len(rows),
@@ -338,31 +221,14 @@ def _first(scheme, start):
     return np.where(scheme.fixed, scheme.given, start.on([a.nodes for a in axes], start.low.values).ravel()), policy
 
 
-def _discretisation(levels):
-    """|V_h − V_2h| extrapolated with the order that the last three levels show (at most 2, and 1 where the filter acts)."""
-    order = 2 if all(np.all(level.share == 1) for level in levels) else 1
-    changes = [float(np.max(np.abs(a.on(b.judged) - b.on(b.judged)))) for a, b in itertools.pairwise(levels)]
-    if not changes or not np.all(np.isfinite(changes)):
-        return float("inf")
-    observed = np.log2(changes[0] / changes[1]) if len(changes) == 2 and min(changes) > 0 else LEAST_ORDER
-    return SAFETY * changes[-1] / (2 ** float(np.clip(observed, LEAST_ORDER, order)) - 1)
-
-
-def _correlation(level):
-    """What the part of the noise's correlation that the monotone stencil dropped could change in V."""
-    scheme, state = level.scheme, level.state
-    whole = scheme.parts(state.policy)[2]
-    if np.all(whole) or state.inverse is None:
-        return {}
-    low, high = scheme.terms(state.policy, state.values)
-    defect = np.where(whole, 0.0, (1 - level.share) * np.abs(np.sum((high - low)[:, 2 * len(level.grid.axes) :], 1)))
-    return {"correlation": float(np.max(np.abs(state.inverse(defect))))} if np.any(defect) else {}
-
-
 def _message(level):
     shape, state = "×".join(map(str, level.grid.shape)), level.state
-    if not np.all(np.isfinite(state.values)):
-        return f"HJB found no finite value on {shape} nodes: some policy never ends. Give a discount, a reachable end, or a larger box."
+    way_out = "Give a discount, a reachable target, wider inputs or another box."
+    if not (np.all(np.isfinite(state.values)) and np.isfinite(state.bound)):
+        return f"HJB found no policy of finite value on {shape} nodes: from some, nothing reaches the end or the rest state. {way_out}"
+    if level.endless:
+        where = f"From {100 * level.endless:.1f} % of the {shape} nodes no policy reaches the end or the rest state"
+        return f"{where}: without discount V is infinite there. {way_out}"
     if not state.converged:
         return (
             f"HJB stopped after {len(state.rows) - 1} policies on {shape} nodes with bound {state.bound:.1e}. Raise `iterations` or refine."
@@ -370,20 +236,31 @@ def _message(level):
     return f"Bound of the policy iteration {state.bound:.1e} after {len(state.rows) - 1} policies on {shape} nodes."
 
 
+def _sampling_note(problem, found):
+    if problem.gamma == 1 or not found.converged:
+        return f"V is that of continuous time; the sampled problem's differs by O(dt), dt = {problem.dt:g} s."
+    distance = sampled_distance(found)
+    bound = f"at dt = {problem.dt:g} s the sampled problem's is within {distance:.2g} of it (Bellman residual/(1 − γ))"
+    return f"V is that of continuous time; {bound}."
+
+
 def _notes(problem, level, rest, found, order):
     scheme = level.scheme
-    yield f"V is that of continuous time; the sampled problem's differs by O(dt), dt = {problem.dt:g} s."
+    yield _sampling_note(problem, found)
     if order == 2 and not level.smooth:
         yield "The filtered scheme did not settle: this is the monotone solution, of first order."
     elif order == 2:
         yield f"Second-order differences at {100 * np.mean(level.share):.2f} % of the nodes."
+    if problem.kernel.exit != "absorb" and level.leaving:
+        effect = "it is reflected there" if problem.exit == "clip" else "V beyond is extrapolated, see the error term `truncation`"
+        yield f"On {100 * level.leaving:.1f} % of the nodes of the grid's walls the optimal state leaves the grid: {effect}."
     if rest is not None:
         pinned = scheme.points[np.argmax(scheme.fixed)]
         yield f"V = 0 was set at x = {pinned.round(6).tolist()}, the node nearest the rest state {rest.round(6).tolist()}."
     whole = scheme.parts(level.state.policy)[2]
     if not np.all(whole):
         lost = np.mean(~whole)
-        yield f"At {100 * lost:.2f} % of the nodes the noise is too correlated for the monotone stencil, which takes the nearest part it can."
+        yield f"At {100 * lost:.2f} % of the nodes the noise is too correlated for the monotone stencil: it takes the nearest it can."
 
 
 def _rest_state(generator, inputs):

@@ -23,7 +23,9 @@ from rlctrl.reference.markov_chain import differences
 
 FILTER = 1.0  # bound of the filter, relative to the size of the terms of the equation, times √(1/cells a side)
 DAMPING, SWEEPS = 0.65, 3  # of steps with the monotone operator: contracts every mode of the second-order differences along the drift
-TRACE = 1e-11  # discount of an undiscounted problem, in crossings of the grid: a policy that never ends gets a huge value, not a singular matrix
+TRACE = (
+    1e-11  # discount of an undiscounted problem, per crossing of the grid: a policy that never ends gets a huge value, no singular matrix
+)
 PIVOT = 0.1  # least diagonal pivot, relative to its column
 BLOCK, CHUNK = 8192, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 

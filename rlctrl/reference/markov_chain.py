@@ -1,4 +1,4 @@
-"""Finite differences of the HJB operator (T4) as a controlled Markov chain on a grid (Kushner & Dupuis 2001, ch. 5), and second-order twins.
+"""Finite differences of T4 as a controlled Markov chain on a grid (Kushner & Dupuis 2001, ch. 5), and their second-order twins.
 
 b·∇V + ½ tr(a∇²V) ≈ Σ_j c_j(x,u)·(O_j V)(x): the c_j are those of `hamiltonian`, the matrices O_j do not depend on u. `low` is the monotone
 choice (first order), `high` the second-order one (three nodes along the drift, central second differences).
@@ -21,7 +21,7 @@ EXIT_RATE = 1e7  # per crossing time of a cell: V there is the exit value to abo
 
 @dataclass(frozen=True)
 class Differences:
-    """All O_j as one list of entries (row, column, term), each with a low and a high value; the `exit` factors (S, J) multiply the exit value."""
+    """All O_j as one list of entries (row, column, term), each with a low and a high value; `exit` factors (S, J) of the exit value."""
 
     rows: Any
     columns: Any
@@ -140,10 +140,10 @@ def _lift(axes, matrices):
 def _diagonal(axes, k, i, sign, exit_rule):
     """(V(++) + V(−−) − 2V)/2 per area, or with `sign` −1 the other diagonal. Walls: "free" nothing, "absorb" exits."""
     ahead, beside = axes[k].shift, axes[i].shift[::sign, ::sign]
-    both = _lift(axes, {k: ahead, i: beside}) + _lift(axes, {k: ahead[::-1, ::-1], i: beside[::-1, ::-1]})
+    both: Any = _lift(axes, {k: ahead, i: beside}) + _lift(axes, {k: ahead[::-1, ::-1], i: beside[::-1, ::-1]})
     missing = 2.0 - np.asarray(both.sum(1)).ravel()
     scale = np.where(missing > 0, EXIT_RATE if exit_rule == "absorb" else 0.0, 1.0) / (2 * axes[k].step * axes[i].step)
-    return sparse.diags(scale) @ (both - 2 * sparse.identity(both.shape[0])), scale * missing
+    return sparse.diags(scale) @ sparse.csr_matrix(both - 2 * sparse.identity(len(missing))), scale * missing
 
 
 def _collect(low, high):
