@@ -27,7 +27,7 @@ TRACE = (
     1e-11  # discount of an undiscounted problem, per crossing of the grid: a policy that never ends gets a huge value, no singular matrix
 )
 PIVOT = 0.1  # least diagonal pivot, relative to its column
-BLOCK, CHUNK = 8192, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
+BLOCK, CHUNK = 1024, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Level:
         inputs = self.scheme.hamiltonian.inputs
         grid = self.splines if np.all(inputs.step > 0) else self.grid
         table = self.state.policy.reshape(*grid.shape, -1)
-        if self.scheme.hamiltonian.generator.exit == "absorb":  # where the problem has ended any input is optimal
+        if self.scheme.hamiltonian.generator.exit != "free":  # on walls that end or reflect, inputs that push outwards are all alike
             table = beside_walls(table, grid)
         columns = [np.asarray(grid.fit(column)) for column in table.reshape(-1, table.shape[-1]).T]
         return GridPolicy(grid, np.stack(columns, -1), inputs)

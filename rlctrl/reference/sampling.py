@@ -8,7 +8,7 @@ from rlctrl.maximise import input_set
 from rlctrl.reference.base import Reference, evaluate_value
 
 
-def sampled_distance(reference: Reference, points=200, inputs=11, seed=0) -> float:
+def sampled_distance(reference: Reference, points=100, inputs=5, seed=0) -> float:
     """Bound on |V − V_dt|, V_dt the optimal value of the problem as its kernel samples it: sup |TV − V|/(1 − γ), T its Bellman operator,
     over random states of the box (estimated: the sup is over `points`, the maximum over `inputs` candidates a side and the reference's
     own input). It falls as O(dt) when V is that of continuous time. Infinite for γ = 1.
