@@ -90,7 +90,7 @@ SQUARES = {
 def test_quadratic_values_are_exact_at_second_order(name):
     drift, rate, (a, b), policy = SQUARES[name]
     problem = make(drift, rate, bound=3.0 if "A5" in name else 10.0)
-    errors, found = judge(problem, lambda x: -(a * x[:, 0] ** 2 + b * x[:, 1] ** 2), [(33, 33)])
+    errors, found = judge(problem, lambda x: -(a * x[:, 0] ** 2 + b * x[:, 1] ** 2), [(33, 33)], tolerance=1e-11)
     x = inside(problem)
     assert errors[0] <= 1e-8
     assert np.max(np.abs(found.policy(x)[:, 0] - policy(x))) <= 1e-3
@@ -148,7 +148,7 @@ def test_van_der_pol_values_and_a_tabled_extremal_that_is_not_optimal():
     drift = lambda x, u: v(x[1], 2 * (1 - x[0] ** 2) * x[1] - x[0] + u[0])
     problem = make(drift, lambda x, u: -(0.5 * x[0] ** 2 + 0.5 * x[1] ** 2 + 2 * u[0] ** 2), box=(-2.2, 2.2), bound=30.0)
     found = rc.solve(problem, rc.HJB(shape=(81, 81)))
-    assert np.max(np.abs(found.V([[1, 0], [0, 1], [2, -1]]) + [5.929405, 7.992024, 9.968198])) <= 0.03
+    assert np.max(np.abs(found.V([[1, 0], [0, 1], [2, -1]]) + np.array([5.929405, 7.992024, 9.968198]))) <= 0.03
 
     def closed_loop(_, y):
         u = found.policy(y[:2])[0]
