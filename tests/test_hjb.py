@@ -114,6 +114,17 @@ def test_a4_with_a_nearly_kinked_value_whose_trajectories_leave_the_box():
     assert errors[-1] <= 3e-4 * np.ptp(exact(inside(problem)))
 
 
+def test_truncation_is_covered_where_the_optimal_state_leaves_even_the_margin():
+    """(A2b) from the corner x1' = 16: V there depends on what the grid does not hold."""
+    sine, cube = lambda x: ca.sin(x[0]), lambda x: x[1] + 2 * x[1] ** 3
+    drift = lambda x, u: v(-x[0] + cube(x), -0.5 * (x[0] + x[1]) + 0.5 * cube(x) * sine(x) ** 2 + sine(x) * u[0])
+    problem = make(drift, lambda x, u: -(x[0] ** 2 + x[1] ** 2 + 2 * x[1] ** 4 + u[0] ** 2), bound=20.0)
+    exact = lambda x: -(0.5 * x[:, 0] ** 2 + x[:, 1] ** 2 + x[:, 1] ** 4)
+    _, found = judge(problem, exact, [(41, 41)])
+    assert found.error_terms["truncation"] > found.error_terms["discretisation"]
+    assert "see the error term `truncation`" in " ".join(found.notes)
+
+
 def test_scalar_affine_undiscounted_problem_by_quadrature():
     """(A7, last row) the jet-engine model of Jiang & Jiang."""
     f, q = lambda x: -1.5 * x**2 - 0.5 * x**3, lambda x: 4 * (x**2 + x**3 + x**4)

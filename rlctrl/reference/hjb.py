@@ -6,9 +6,10 @@ second-order differences where V is smooth, monotone ones near kinks. Each level
 V is that of the continuous-time problem; the V of the sampled problem (inputs held over dt, r = ℓ·dt) differs by O(dt): `notes` bounds it.
 
 Error statement, estimated: the bound of the policy iteration; the levels h, 2h, 4h extrapolated with their observed order; correlation that
-the monotone stencil had to drop; for `exit="free"` the truncation (on the level 2h, with the margin of the box halved).
+the monotone stencil had to drop; for `exit="free"` the truncation (on the level 2h, from the changes between three margins of the box).
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.hamiltonian import Hamiltonian
 from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
-from rlctrl.reference.level import Level, correlation, discretisation
+from rlctrl.reference.level import SAFETY, Level, correlation, discretisation
 from rlctrl.reference.sampling import sampled_distance
 
 LEAST_NODES = 9  # a side, on the coarsest level
@@ -81,9 +82,7 @@ class HJB:
                 levels = self._nested(problem, inputs, shapes, margin, rest, bar)
             terms = {"solver": levels[-1].solver_error, "discretisation": discretisation(levels)} | correlation(levels[-1])
             if problem.exit == "free" and (margin or levels[-1].leaving):
-                coarse = levels[-2]
-                other = self._solve_level(problem, inputs, shapes[-2], margin / 2 or MARGIN / 2, rest, coarse)
-                terms["truncation"] = float(np.max(np.abs(other.on(coarse.judged) - coarse.on(coarse.judged))))
+                terms["truncation"] = self._truncation(problem, inputs, shapes[-2], margin or MARGIN, rest, levels[-2])
         return self._reference(problem, levels, terms, rest)
 
     def _check(self, problem) -> InputSet:
@@ -122,6 +121,15 @@ class HJB:
             levels.append(self._solve_level(problem, inputs, shape, margin, rest, levels[-1] if levels else None, show))
             done += np.prod(shape)
         return levels
+
+    def _truncation(self, problem, inputs, shape, margin, rest, level):
+        """What a wider margin would still change in the box, from the changes between margins growing by factors of two (`level` has the
+        widest, or none): the larger change, or more if they hardly fall."""
+        parts = (1 / 4, 1 / 2, 1) if level.grid.shape != shape else (0, 1 / 2, 1)
+        found = [self._solve_level(problem, inputs, shape, margin * part, rest, level).on(level.judged) for part in parts]
+        before, last = (float(np.max(np.abs(a - b))) for a, b in itertools.pairwise(found))
+        fall = min(last / before, 0.95) if last > 1e-9 * np.ptp(found[-1]) else 0.0
+        return max(before, last * max(1.0, SAFETY * fall / (1 - fall)))
 
     def _solve_level(self, problem, inputs, shape, margin, rest, start, show=lambda *_: None) -> Level:
         """One level. For exit="free" first without motion across the walls, then extrapolating there; the former if that fails."""
