@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
-from rlctrl.reference.hamiltonian import Hamiltonian, best_input, in_chunks, parts
+from rlctrl.reference.grid_hamiltonian import GridHamiltonian, best_input, in_chunks, parts
 from rlctrl.reference.markov_chain import differences
 
 FILTER = 1.0  # bound of the filter, relative to the size of the terms of the equation, times √(1/cells a side)
@@ -34,7 +34,7 @@ BLOCK, CHUNK = 1024, 400_000  # nodes per compiled call, and pairs (node, candid
 class Scheme:
     """The discrete equation on one grid; `fixed` marks nodes whose value is given (`given`): the target, or the rest state."""
 
-    hamiltonian: Hamiltonian
+    hamiltonian: GridHamiltonian
     grid: Any
     points: Any
     differences: Any

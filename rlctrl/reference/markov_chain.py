@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from rlctrl.reference.hamiltonian import pairs
+from rlctrl.reference.grid_hamiltonian import pairs
 
 EXIT_RATE = 1e7  # per crossing time of a cell: V there is the exit value to about seven digits
 

@@ -53,7 +53,7 @@ def pairs(n):
 
 @record(arrays=("generator", "steps", "inputs"), static=("noisy", "affine"))
 @dataclass(frozen=True, eq=False)
-class Hamiltonian:
+class GridHamiltonian:
     """H_u − (−ρV) at a node as a function of the differences g = (O_j V)(x)."""
 
     generator: Generator
