@@ -14,12 +14,12 @@ from rlctrl.noise import Exponential, Finite, Gaussian, Uniform  # noqa: E402
 from rlctrl.plant import Plant, Signal  # noqa: E402
 from rlctrl.policy import LinearPolicy  # noqa: E402
 from rlctrl.problem import Problem, quadratic  # noqa: E402
-from rlctrl.reference import Exact, GridDP, Reference, Riccati, solve  # noqa: E402
+from rlctrl.reference import HJB, Exact, GridDP, OpenLoop, Reference, Riccati, Spectral, solve  # noqa: E402
 from rlctrl.simulate import Trajectory, monte_carlo, simulate  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Critic", "Decomposition", "Exact", "Exponential", "Finite", "Gaussian", "GridDP", "InputError", "LinearPolicy",
-    "NotConverged", "Plant", "Problem", "Reference", "ReplayTD", "Riccati", "Signal", "Training", "Trajectory", "Uniform", "compare",
-    "decompose", "monte_carlo", "quadratic", "simulate", "solve", "train",
+    "Comparison", "Critic", "Decomposition", "Exact", "Exponential", "Finite", "Gaussian", "GridDP", "HJB", "InputError",
+    "LinearPolicy", "NotConverged", "OpenLoop", "Plant", "Problem", "Reference", "ReplayTD", "Riccati", "Signal", "Spectral",
+    "Training", "Trajectory", "Uniform", "compare", "decompose", "monte_carlo", "quadratic", "simulate", "solve", "train",
 ]  # fmt: skip

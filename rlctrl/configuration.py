@@ -15,7 +15,7 @@ import rlctrl as rc
 from rlctrl.errors import InputError, first_line, nearest, require, require_whole
 from rlctrl.interop.expression import expression
 
-METHODS = {"GridDP": rc.GridDP, "Riccati": rc.Riccati}
+METHODS = {"GridDP": rc.GridDP, "HJB": rc.HJB, "OpenLoop": rc.OpenLoop, "Riccati": rc.Riccati, "Spectral": rc.Spectral}
 NOT_IN_FILES = ("start", "policy")  # keywords of methods whose values are Python objects
 POLICIES = ("reference", "lqr", "lqr_clipped")
 

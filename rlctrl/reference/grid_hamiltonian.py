@@ -1,0 +1,148 @@
+"""The Hamiltonian of T4 on a grid as JAX functions: coefficients of the differences of `markov_chain`, and the maximum over the inputs.
+
+    b·∇V + ½ tr(a∇²V) ≈ Σ_j c_j(x,u)·g_j,  g_j = (O_j V)(x)
+
+Terms j: b_k⁺ and b_k⁻ for one-sided differences along the drift; then, with noise, the monotone cross stencil (second differences of the
+axes, diagonal neighbours by the sign of a_kl: Kushner & Dupuis 2001, §5.3; c_j ≥ 0); then the same diffusion for central differences,
+which needs no diagonal dominance but is not monotone. `markov_chain` blends the two: their weights sum to one.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlctrl.generator import Generator
+from rlctrl.maximise import InputSet, maximise
+from rlctrl.tree import record
+
+
+def coefficients(generator, steps, noisy, x, u):
+    """c_j(x, u), (..., J): drift up and down per axis, and with noise the monotone and the full diffusion."""
+    b = generator.drift(x, u)
+    parts = [jnp.maximum(b, 0), jnp.maximum(-b, 0)]
+    if noisy:
+        a = generator.covariance(x, u)
+        kept = kept_correlation(a, steps)
+        axis = jnp.diagonal(a, axis1=-2, axis2=-1) / 2
+        taken = jnp.sum(jnp.abs(kept) / steps, -1) * steps / 2
+        cross = [kept[..., k, i] for k, i in pairs(len(steps))]
+        full = [a[..., k, i] for k, i in pairs(len(steps))]
+        parts += [jnp.maximum(axis - taken, 0), *(jnp.maximum(s * c, 0)[..., None] for c in cross for s in (1, -1)), axis]
+        parts += [c[..., None] for c in full]
+    return jnp.concatenate(parts, -1)
+
+
+def kept_correlation(a, steps):
+    """Off-diagonal part of a, reduced where a (in cells) is not diagonally dominant: the nearest that the cross stencil can carry."""
+    n = len(steps)
+    scaled = a / (steps[:, None] * steps)
+    off = jnp.where(jnp.eye(n, dtype=bool), 0.0, scaled)
+    diagonal, load = jnp.diagonal(scaled, axis1=-2, axis2=-1), jnp.sum(jnp.abs(off), -1)
+    share = jnp.where(load > diagonal, diagonal / jnp.where(load > 0, load, 1.0), 1.0)
+    return off * jnp.minimum(share[..., :, None], share[..., None, :]) * (steps[:, None] * steps)
+
+
+def pairs(n):
+    """Pairs of different axes, each once."""
+    return list(itertools.combinations(range(n), 2))
+
+
+@record(arrays=("generator", "steps", "inputs"), static=("noisy", "affine"))
+@dataclass(frozen=True, eq=False)
+class GridHamiltonian:
+    """H_u − (−ρV) at a node as a function of the differences g = (O_j V)(x)."""
+
+    generator: Generator
+    steps: Any
+    inputs: InputSet
+    noisy: bool
+    affine: bool
+
+    def at(self, x, u, g):
+        """ℓ(x,u) + Σ_j c_j(x,u) g_j."""
+        return self.generator.reward_rate(x, u) + jnp.sum(coefficients(self.generator, self.steps, self.noisy, x, u) * g, -1)
+
+    def starts(self, x, old, g):
+        """Where the search for the maximum begins: the old input and the candidates, or the vertices of the pieces of H."""
+        if not self.affine:
+            candidates = jnp.asarray(self.inputs.candidates)
+            return jnp.concatenate([jnp.broadcast_to(candidates, (len(x), *candidates.shape)), old[:, None]], 1)
+        return jnp.concatenate([jnp.clip(self._vertices(x, g), self.inputs.low, self.inputs.high), old[:, None]], 1)
+
+    def _vertices(self, x, g):
+        """Affine drift, quadratic reward rate: H is a concave quadratic for each set of signs of the drift; one input: also b_k = 0."""
+        n, middle = x.shape[-1], jnp.mean(jnp.asarray(self.inputs.candidates), 0)
+        b, gain, slope, bend = jax.vmap(lambda y: self._derivatives(y, middle))(x)
+        signs = np.array(list(itertools.product((True, False), repeat=n)))
+        p = jnp.where(signs, g[:, None, :n], -g[:, None, n : 2 * n])
+        rise = slope[:, None] + jnp.einsum("cpn,cnm->cpm", p, gain)
+        if gain.shape[-1] > 1:
+            return middle - jnp.linalg.solve(bend[:, None], rise[..., None])[..., 0]
+        moves = gain != 0
+        still = jnp.where(moves, middle - b[..., None] / jnp.where(moves, gain, 1.0), middle)
+        return jnp.concatenate([middle - rise / bend, still], 1)
+
+    def _derivatives(self, x, u):
+        def rate(v):
+            return self.generator.reward_rate(x, v)
+
+        def drift(v):
+            return self.generator.drift(x, v)
+
+        return drift(u), jax.jacfwd(drift)(u), jax.grad(rate)(u), jax.hessian(rate)(u)
+
+    @jax.jit
+    def is_affine(self, x, u, other):
+        """Whether, at pairs of inputs, drift is affine, covariance constant, and the reward rate quadratic and strictly concave."""
+        middle, drift, a = 0.5 * (u + other), self.generator.drift, self.generator.covariance
+        bends = [jax.vmap(lambda y, w: self._derivatives(y, w)[3])(x, v) for v in (u, other)]
+        gaps = [drift(x, u) + drift(x, other) - 2 * drift(x, middle), a(x, u) - a(x, other), bends[0] - bends[1]]
+        scales = [drift(x, u), a(x, u), bends[0]]
+        same = [jnp.all(jnp.abs(gap) <= 1e-9 * (1e-300 + jnp.max(jnp.abs(s), initial=0))) for gap, s in zip(gaps, scales, strict=True)]
+        top = jnp.linalg.eigvalsh(bends[0])[:, -1]
+        return jnp.all(jnp.stack(same)) & jnp.all(top < -1e-9 * jnp.max(jnp.abs(bends[0])))
+
+
+@jax.jit
+def best_input(hamiltonian, x, old, g):
+    """The best input u at nodes x, from the `old` inputs and the differences g: u, ℓ + Σ_j c_j g_j, c and ℓ there."""
+    starts, exact = hamiltonian.starts(x, old, g), hamiltonian.affine and old.shape[-1] == 1
+
+    def at(u):
+        return hamiltonian.at(x[:, None], u, g[:, None])
+
+    if exact:
+        best = jnp.argmax(at(starts), -1)[:, None, None]
+        u = jnp.take_along_axis(starts, best, 1)[:, 0]
+    else:
+        u = maximise(at, hamiltonian.inputs, starts)[0]
+    c, rate = coefficients(hamiltonian.generator, hamiltonian.steps, hamiltonian.noisy, x, u), hamiltonian.generator.reward_rate(x, u)
+    return u, rate + jnp.sum(c * g, -1), c, rate
+
+
+@jax.jit
+def parts(hamiltonian, x, u):
+    """Coefficients c, reward rate ℓ, and whether the cross stencil carries all of the correlation."""
+    generator, steps = hamiltonian.generator, hamiltonian.steps
+    c = coefficients(generator, steps, hamiltonian.noisy, x, u)
+    whole = jnp.ones(len(x), bool)
+    if hamiltonian.noisy:
+        a = generator.covariance(x, u)
+        lost = jnp.abs(a * ~jnp.eye(len(steps), dtype=bool) - kept_correlation(a, steps))
+        whole = jnp.all(lost <= 1e-9 * jnp.max(jnp.abs(a), (-2, -1), keepdims=True), (-2, -1))
+    return c, generator.reward_rate(x, u), whole
+
+
+def in_chunks(function, size, *arrays):
+    """Apply a compiled function to rows in blocks of one size (the last one filled up), so that it compiles once."""
+    count, found = len(arrays[0]), []
+    for first in range(0, count, size):
+        block = [a[first : first + size] for a in arrays]
+        missing = size - len(block[0])
+        filled = [np.concatenate([b, np.repeat(b[-1:], missing, 0)]) for b in block] if missing else block
+        found.append([np.asarray(v)[: size - missing] for v in function(*filled)])
+    return [np.concatenate(column) for column in zip(*found, strict=True)]

@@ -1,0 +1,272 @@
+"""Policy iteration (Howard 1960) for the discrete HJB equation max_u {ℓ + Σ_j c_j(·,u) O_j V} = ρV on one grid.
+
+u ← argmax H_u(V) at every node, then H_u(V) = 0 as a sparse linear system. The monotone scheme always settles (Bokanowski, Maroso & Zidani
+2009). `refine` then solves the filtered scheme (Froese & Oberman 2013): second-order differences where they differ from the monotone
+ones by less than a bound of order √h, blending into the monotone ones where they differ by more.
+
+Stopping rule: M⁻¹|max_u H_u(V)|, the change the next policy could make (M the last linear operator, an M-matrix for the monotone scheme,
+where it is a bound), below `tolerance`·range of V.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+from scipy.sparse import linalg
+
+from rlctrl.reference.grid_hamiltonian import GridHamiltonian, best_input, in_chunks, parts
+from rlctrl.reference.markov_chain import differences
+
+FILTER = 1.0  # bound of the filter, relative to the size of the terms of the equation, times √(1/cells a side)
+DAMPING, SWEEPS = 0.65, 3  # of steps with the monotone operator: contracts every mode of the second-order differences along the drift
+TRACE = (
+    1e-11  # discount of an undiscounted problem, per crossing of the grid: a policy that never ends gets a huge value, no singular matrix
+)
+PIVOT = 0.1  # least diagonal pivot, relative to its column
+BLOCK, CHUNK = 1024, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The discrete equation on one grid; `fixed` marks nodes whose value is given (`given`): the target, or the rest state."""
+
+    hamiltonian: GridHamiltonian
+    grid: Any
+    points: Any
+    differences: Any
+    end: Any
+    fixed: Any
+    given: Any
+
+    @classmethod
+    def make(cls, problem, hamiltonian, grid, rest, walls):
+        points = grid.points()
+        end, fixed = ends(problem.kernel, points)
+        given = np.where(fixed, end, 0.0)
+        if rest is not None:
+            fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
+        return cls(hamiltonian, grid, points, differences(grid, walls, hamiltonian.noisy), end, fixed, given)
+
+    @property
+    def rho(self):
+        return max(float(self.hamiltonian.generator.rho), TRACE * self.rate)
+
+    @cached_property
+    def rate(self):
+        """One over the time in which the fastest drift crosses the grid: where implicit time steps begin."""
+        n = len(self.grid.axes)
+        c = self.parts(np.repeat(self.hamiltonian.inputs.candidates[-1:], len(self.points), 0))[0]
+        return float(np.max(np.max(c[:, : 2 * n], 0) / np.tile(self.hamiltonian.steps * self.grid.shape, 2))) + 1e-300
+
+    @cached_property
+    def order(self):
+        """Of elimination."""
+        return dissection(self.grid.shape, [a.period is not None for a in self.grid.axes])
+
+    @cached_property
+    def edge(self):
+        """Nodes on the walls of the grid."""
+        sides = np.meshgrid(*[(np.arange(a.size) % (a.size - 1) == 0) & (a.period is None) for a in self.grid.axes], indexing="ij")
+        return np.any(sides, 0).ravel()
+
+    def blended(self, share):
+        """The differences with that share of the second-order ones, a number or one per node."""
+        return self.differences.blended(np.broadcast_to(share, len(self.points)))
+
+    def improve(self, blend, values, policy) -> "Greedy":
+        """The best inputs, searched from those of `policy`."""
+        width = 16 + len(self.hamiltonian.inputs.candidates) * (not self.hamiltonian.affine)
+        size = int(np.clip(CHUNK // width, 64, BLOCK))
+        g = blend.apply(values, self.end)
+        policy, best, c, rate = in_chunks(lambda *a: best_input(self.hamiltonian, *a), size, self.points, policy, g)
+        slack = np.where(self.fixed, 0.0, best - self.rho * values)
+        return Greedy(policy, slack, slack / (self.rho + np.sum(c * np.abs(blend.stay), 1)), c, rate)
+
+    def parts(self, policy):
+        """Coefficients, reward rate, and whether the monotone stencil carries the correlation, per node under a policy."""
+        return in_chunks(lambda *a: parts(self.hamiltonian, *a), BLOCK, self.points, policy)
+
+    def terms(self, policy, values):
+        """c_j O_j V, (S, J), with the monotone and with the second-order differences."""
+        c = self.parts(policy)[0]
+        return [c * self.blended(share).apply(values, self.end) for share in (0.0, 1.0)]
+
+    def evaluate(self, blend, greedy, values, shift=0.0):
+        """The inverse of the linear operator of a policy and the solution of H_u(V) = shift·(V − values); NaN where it is singular."""
+        free = ~self.fixed
+        matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(greedy.c * free[:, None])
+        right = np.where(free, greedy.rate + np.sum(greedy.c * blend.out, 1) * self.end + shift * values, self.given)
+        try:
+            inverse = _inverse(matrix, self.order, len(self.grid.axes) == 3)
+            return inverse, inverse(right)
+        except RuntimeError:  # exactly singular, or not finite
+            return np.zeros_like, np.full(len(values), np.nan)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """argmax_u H_u(V) per node, max_u H_u(V) (0 where V is given), the change of V if the node alone followed it, coefficients and reward
+    rate there."""
+
+    policy: Any
+    slack: Any
+    change: Any
+    c: Any
+    rate: Any
+
+
+def ends(kernel, points):
+    """Exit value (S,), and whether the points lie in the target (S,)."""
+    return in_chunks(lambda x: _ends(kernel, x), BLOCK, points)
+
+
+@jax.jit
+def _ends(kernel, x):
+    target = kernel.target_function
+    return kernel.exit_value(x), jnp.zeros(len(x), bool) if target is None else target(x, kernel.p) <= 0
+
+
+def _inverse(matrix, order, krylov):
+    """b → matrix⁻¹b by sparse LU in that order of elimination; with `krylov` by GMRES with an incomplete LU, and LU where that fails.
+    RuntimeError if the matrix is singular."""
+    if not np.all(np.isfinite(matrix.data)):
+        raise RuntimeError("not finite")
+    scale = 1 / np.maximum(abs(matrix).max(1).toarray().ravel(), 1e-300)
+    scaled = sparse.csc_matrix((sparse.diags(scale) @ matrix)[order][:, order])
+    solve = _krylov(scaled) if krylov else linalg.splu(scaled, permc_spec="NATURAL", diag_pivot_thresh=PIVOT).solve
+
+    def inverse(b):
+        found = np.empty_like(b)
+        found[order] = solve((scale * b)[order])
+        return found
+
+    return inverse
+
+
+def _krylov(matrix):
+    """b → matrix⁻¹b by GMRES; from its first failure on by LU."""
+    try:
+        lu, inner = None, linalg.LinearOperator(matrix.shape, linalg.spilu(matrix, drop_tol=1e-4, fill_factor=20).solve)
+    except RuntimeError:  # a zero pivot: no sign that the matrix itself is singular
+        lu, inner = linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT), None
+
+    def solve(b):
+        nonlocal lu
+        if lu is None:
+            found, failed = linalg.gmres(matrix, b, rtol=1e-11, restart=40, maxiter=1, M=inner)
+            if not failed:
+                return found
+            lu = linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT)
+        return lu.solve(b)
+
+    return solve
+
+
+def dissection(shape, periodic):
+    """An order of elimination of a grid's nodes with little fill: nested dissection (George 1973), separators of two nodes last."""
+    nodes, last = np.arange(np.prod(shape)).reshape(shape), []
+    for k in np.flatnonzero(periodic):
+        cut, nodes = np.split(nodes, [2], k)
+        last.insert(0, cut.ravel())
+    return np.concatenate([*_dissected(nodes), *last])
+
+
+def _dissected(nodes):
+    if nodes.size <= 32:
+        return [nodes.ravel()]
+    k = int(np.argmax(nodes.shape))
+    middle = nodes.shape[k] // 2
+    low, cut, high = np.split(nodes, [middle - 1, middle + 1], k)
+    return [*_dissected(low), *_dissected(high), cut.ravel()]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a policy iteration stands; `inverse` is that of its last linear operator, `rows` are (iteration, residual, bound)."""
+
+    values: Any
+    greedy: "Greedy"
+    inverse: Any
+    bound: float
+    rows: tuple
+    converged: bool
+
+    @property
+    def policy(self):
+        return self.greedy.policy
+
+
+def _goal(values, tolerance):
+    return tolerance * max(float(np.ptp(values)), 1e-6 * float(np.max(np.abs(values))), 1e-12)
+
+
+def howard(scheme, blend, values, policy, tolerance, most, show) -> State:
+    """Policy iteration. Where a policy has no finite value (no discount, and it never ends) implicit time steps lead to one that has."""
+    inverse, rows, bound, shift, greedy = None, [], np.inf, 0.0, scheme.improve(blend, values, policy)
+    for k in range(most + 1):
+        goal, residual = _goal(values, tolerance), float(np.max(np.abs(greedy.slack)))
+        if inverse is not None and not shift:
+            bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
+        rows.append((k, residual, bound))
+        show(k, bound, goal)
+        if bound <= goal or not np.isfinite(residual) or k == most:
+            break
+        shift /= 10 if shift > 1e-4 * scheme.rate else np.inf
+        inverse, new = scheme.evaluate(blend, greedy, values, shift)
+        if not np.all(np.isfinite(new)) or np.ptp(new) > 1e4 * (np.ptp(values) + float(np.max(np.abs(greedy.rate))) / scheme.rate):
+            shift = max(10 * shift, scheme.rate)
+            inverse, new = scheme.evaluate(blend, greedy, values, shift)
+        values = new
+        greedy = scheme.improve(blend, values, greedy.policy)
+    return State(values, greedy, inverse, bound, tuple(rows), bool(bound <= goal))
+
+
+def refine(scheme, share, low, values, tolerance, most, show) -> State:
+    """The equation with second-order differences: Newton steps (policy iteration) where they halve the change still due, else a few steps
+    with the monotone operator of the policy as preconditioner, stable where the second-order differences along the drift are."""
+    blend, monotone, rows, bound, sweeps = scheme.blended(share), scheme.blended(0.0), [], np.inf, 0
+    greedy, inverse = scheme.improve(blend, values, low.policy), low.inverse
+    limit = 10 * float(np.ptp(low.values)) + 1e-12
+    for k in range(most):
+        goal = _goal(values, tolerance)
+        if not sweeps:
+            newton, new = scheme.evaluate(blend, greedy, values)
+            found = scheme.improve(blend, new, greedy.policy)
+            if np.ptp(new) <= limit and np.sum(np.abs(found.change)) <= 0.5 * np.sum(np.abs(greedy.change)):
+                values, greedy, inverse = new, found, newton
+            else:
+                sweeps = SWEEPS
+        if sweeps:
+            sweeps -= 1
+            inverse = scheme.evaluate(monotone, greedy, values)[0]
+            values = values + DAMPING * inverse(greedy.slack)
+            greedy = scheme.improve(blend, values, greedy.policy)
+        bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
+        rows.append((k, float(np.max(np.abs(greedy.slack))), bound))
+        show(k, bound, goal)
+        if bound <= goal or not np.ptp(values) <= limit:
+            break
+    return State(values, greedy, inverse, bound, tuple(rows), bool(bound <= goal))
+
+
+def high_share(scheme, policy, values):
+    """Share (S,) of the second-order differences: 1 where they stay within the filter's bound of the monotone ones, 0 at twice that."""
+    low, high = scheme.terms(policy, values)
+    drift, shape = 2 * scheme.points.shape[1], scheme.grid.shape
+    gap = np.abs(np.sum((high - low)[:, :drift], 1)) + scheme.parts(policy)[2] * np.abs(np.sum((high - low)[:, drift:], 1))
+    size = np.sum(np.abs(low), 1)
+    bound = FILTER * (size + np.mean(size)) / np.sqrt(max(shape) - 1)
+    share = np.clip(2 - gap / (bound + 1e-300), 0.0, 1.0).reshape(shape)
+    return (beside_walls(share, scheme.grid) if scheme.hamiltonian.generator.exit == "free" else share).ravel()
+
+
+def beside_walls(table, grid):
+    """A table (shape of the grid, …) whose walls repeat the nodes before them."""
+    for k, axis in enumerate(grid.axes):
+        if axis.period is None:
+            table = np.take(table, np.clip(np.arange(axis.size), 1, axis.size - 2), k)
+    return table

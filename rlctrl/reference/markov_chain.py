@@ -1,0 +1,163 @@
+"""Finite differences of T4 as a controlled Markov chain on a grid (Kushner & Dupuis 2001, ch. 5), and their second-order twins.
+
+b·∇V + ½ tr(a∇²V) ≈ Σ_j c_j(x,u)·(O_j V)(x): the c_j are those of `hamiltonian`, the matrices O_j do not depend on u. `low` is the monotone
+choice (first order), `high` the second-order one (three nodes along the drift, central second differences).
+
+Exit rules at the walls: "clip" no flux out (reflection); "absorb" an exit at `EXIT_RATE` times the rate of one cell; "free" linear (low)
+or quadratic (high) extrapolation, which is not monotone; "stop" no motion across.
+"""
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from rlctrl.reference.grid_hamiltonian import pairs
+
+EXIT_RATE = 1e7  # per crossing time of a cell: V there is the exit value to about seven digits
+
+
+@dataclass(frozen=True)
+class Differences:
+    """All O_j as one list of entries (row, column, term), each with a low and a high value; `exit` factors (S, J) of the exit value."""
+
+    rows: Any
+    columns: Any
+    terms: Any
+    low: Any
+    high: Any
+    low_exit: Any
+    high_exit: Any
+
+    def blended(self, share) -> "Blend":
+        """O_j with the share (S,) of the high order at each node."""
+        values = self.low * (1 - share[self.rows]) + self.high * share[self.rows]
+        used = values != 0
+        out = self.low_exit * (1 - share[:, None]) + self.high_exit * share[:, None]
+        stays = self.rows == self.columns
+        flat = np.bincount((self.rows * out.shape[1] + self.terms)[stays], -values[stays], out.size)
+        return Blend(self.rows[used], self.columns[used], self.terms[used], values[used], out, flat.reshape(out.shape))
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Entries of the operators in use, the factors (S, J) of the exit value, and `stay` (S, J), minus the factors of the node itself."""
+
+    rows: Any
+    columns: Any
+    terms: Any
+    values: Any
+    out: Any
+    stay: Any
+
+    def apply(self, v, exit_value):
+        """(O_j v)(x_i), (S, J)."""
+        shape = self.out.shape
+        flat = np.bincount(self.rows * shape[1] + self.terms, self.values * v[self.columns], shape[0] * shape[1])
+        return flat.reshape(shape) + self.out * exit_value[:, None]
+
+    def matrix(self, c):
+        """Σ_j diag(c_j) O_j as a sparse matrix."""
+        values = self.values * c[self.rows, self.terms]
+        used = values != 0
+        size = len(self.out)
+        return sparse.csr_matrix((values[used], (self.rows[used], self.columns[used])), (size, size))
+
+
+def differences(grid, exit_rule, noisy) -> Differences:
+    """The operators of a uniform grid, in the order of `coefficients`."""
+    axes = [_Axis.make(a.size, float(a.widths[0]), a.period is not None, exit_rule) for a in grid.axes]
+    crossed, turns = pairs(len(axes)), (1, -1)
+    low = [_along(axes, k, a.up[::t, ::t], a.up_exit[::t]) for t in turns for k, a in enumerate(axes)]
+    high = [_along(axes, k, a.up_high[::t, ::t], a.up_exit[::t]) for t in turns for k, a in enumerate(axes)]
+    if noisy:
+        second = [_along(axes, k, a.second, a.second_exit) for k, a in enumerate(axes)]
+        sides = [_diagonal(axes, k, i, t, exit_rule) for k, i in crossed for t in turns]
+        full = [_along(axes, k, a.second_high, a.second_exit) for k, a in enumerate(axes)]
+        cross = [(_lift(axes, {k: axes[k].central, i: axes[i].central}), 0.0) for k, i in crossed]
+        unused = (sparse.csr_matrix(low[0][0].shape), 0.0)
+        low += second + sides + [unused] * len(full + cross)
+        high += [unused] * len(second + sides) + full + cross
+    return _collect(low, high)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Matrices of one axis: forward difference, second and (for mixed derivatives) central difference, shift; `exit` factors per node."""
+
+    up: Any
+    up_high: Any
+    up_exit: Any
+    second: Any
+    second_high: Any
+    second_exit: Any
+    central: Any
+    shift: Any
+    step: float
+
+    @classmethod
+    def make(cls, size, h, turns, exit_rule):
+        """Periodic matrices; on an axis that does not turn the rows at the walls are then overwritten."""
+        one = np.eye(size)
+        ahead, twice = np.roll(one, 1, 1), np.roll(one, 2, 1)
+        up, up_high = (ahead - one) / h, (4 * ahead - 3 * one - twice) / (2 * h)
+        second, central = (ahead - 2 * one + ahead.T) / h**2, (ahead - ahead.T) / (2 * h)
+        up_exit, second_exit, second_high = np.zeros(size), np.zeros(size), second.copy()
+        if turns:
+            return cls(up, up_high, up_exit, second, second_high, second_exit, central, ahead, h)
+        up_high[-2] = central[-2]
+        up[-1] = up_high[-1] = ahead[-1] = second[-1] = second[0] = central[-1] = central[0] = 0.0
+        if exit_rule == "clip":
+            ahead[-1, -2] = 1.0
+            second[-1, -2:], second[0, :2] = np.array([2.0, -2.0]) / h**2, np.array([-2.0, 2.0]) / h**2
+        elif exit_rule == "absorb":
+            up_exit[-1], second_exit[[0, -1]] = EXIT_RATE / h, EXIT_RATE / h**2
+            up[-1, -1] = up_high[-1, -1] = -EXIT_RATE / h
+            second[[0, -1], [0, -1]] = -EXIT_RATE / h**2
+        elif exit_rule == "free":
+            up[-1, -2:] = np.array([-1.0, 1.0]) / h
+            up_high[-1, -3:] = central[-1, -3:] = np.array([1.0, -4.0, 3.0]) / (2 * h)
+            central[0, :3] = np.array([-3.0, 4.0, -1.0]) / (2 * h)
+        second_high[[0, -1]] = second_high[[1, -2]] if exit_rule == "free" else second[[0, -1]]
+        return cls(up, up_high, up_exit, second, second_high, second_exit, central, ahead, h)
+
+
+def _along(axes, k, matrix, out):
+    """An operator of one axis on the whole grid, with its exit factors."""
+    shape = [1] * len(axes)
+    shape[k] = -1
+    return _lift(axes, {k: matrix}), np.broadcast_to(out.reshape(shape), [len(a.up) for a in axes]).ravel()
+
+
+def _lift(axes, matrices):
+    """Kronecker product with identities on the other axes."""
+    parts = [sparse.csr_matrix(matrices.get(k, np.eye(len(a.up)))) for k, a in enumerate(axes)]
+    return sparse.csr_matrix(reduce(sparse.kron, parts))
+
+
+def _diagonal(axes, k, i, sign, exit_rule):
+    """(V(++) + V(−−) − 2V)/2 per area, or with `sign` −1 the other diagonal. Walls: "free" nothing, "absorb" exits."""
+    ahead, beside = axes[k].shift, axes[i].shift[::sign, ::sign]
+    both: Any = _lift(axes, {k: ahead, i: beside}) + _lift(axes, {k: ahead[::-1, ::-1], i: beside[::-1, ::-1]})
+    missing = 2.0 - np.asarray(both.sum(1)).ravel()
+    scale = np.where(missing > 0, EXIT_RATE if exit_rule == "absorb" else 0.0, 1.0) / (2 * axes[k].step * axes[i].step)
+    return sparse.diags(scale) @ sparse.csr_matrix(both - 2 * sparse.identity(len(missing))), scale * missing
+
+
+def _collect(low, high):
+    """One list of entries out of pairs (matrix, exit factors)."""
+    size, count = low[0][0].shape[0], len(low)
+    found = []
+    for order, operators in enumerate((low, high)):
+        for term, (matrix, _) in enumerate(operators):
+            entries = sparse.coo_matrix(matrix)
+            value = np.zeros((2, entries.nnz))
+            value[order] = entries.data
+            found.append((entries.row, entries.col, np.full(entries.nnz, term), *value))
+    out = [np.zeros((size, count)) for _ in range(2)]
+    for table, operators in zip(out, (low, high), strict=True):
+        for term, (_, factor) in enumerate(operators):
+            table[:, term] = factor
+    return Differences(*(np.concatenate(column) for column in zip(*found, strict=True)), *out)
