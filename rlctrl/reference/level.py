@@ -130,13 +130,7 @@ def _with_order(grid, order):
 
 def _interpolated(table, axis, k, x):
     """A table of node values interpolated along its axis k to coordinates x, by the splines of `axis`."""
-    x = x if axis.period is None else axis.nodes[0] + np.mod(x - axis.nodes[0], axis.period)
-    i = np.clip(np.searchsorted(axis.nodes, x, side="right") - 1, 0, len(axis.middles) - 1)
-    powers = ((x - axis.middles[i]) / axis.widths[i])[:, None] ** np.arange(axis.order + 1)
-    rows, across = np.zeros((len(x), axis.size)), np.arange(axis.order + 1)
-    columns = (axis.starts[i][:, None] + across) % axis.size
-    np.add.at(rows, (np.arange(len(x))[:, None], columns), np.einsum("xjl,xl->xj", axis.pieces[i], powers))
-    return np.moveaxis(np.tensordot(rows @ axis.inverse, table, (1, k)), 0, k)
+    return np.moveaxis(np.tensordot(axis.matrix(np.asarray(x)), table, (1, k)), 0, k)
 
 
 def discretisation(levels):
