@@ -61,12 +61,13 @@ def input_set(signals, count) -> InputSet:
     return InputSet(candidates, np.array(steps), low, high, tuple(tuple(sorted(s.values or ())) for s in signals))
 
 
-def maximise(q, inputs: InputSet, start=None):
+def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS):
     """argmax and max over the input box of q: (..., A, m) → (..., A).
 
     Starts from the best of `start` (..., A, m) (default: all candidates), then for each continuous input in turn compares the points one
     step either side and the vertex of the parabola through the three, with the step shrinking each round; several continuous inputs are
-    also moved together, to the vertex of the quadratic through the points around. Finite inputs keep the best candidate's values.
+    also moved together, to the vertex of the quadratic through the points around. Finite inputs keep the best candidate's values;
+    `rounds=0` keeps the best candidate.
     """
     candidates = jnp.asarray(inputs.candidates if start is None else start)
     values = q(candidates)
@@ -82,7 +83,7 @@ def maximise(q, inputs: InputSet, start=None):
             u, v = _line(q, inputs, u, v, j, step[j])
         return _together(q, inputs, u, v, step) if len(inputs.continuous) > 1 else (u, v)
 
-    return jax.lax.fori_loop(0, ROUNDS, one_round, (u, v)) if inputs.continuous else (u, v)
+    return jax.lax.fori_loop(0, rounds, one_round, (u, v)) if inputs.continuous and rounds else (u, v)
 
 
 def _line(q, inputs, u, v, j, step):

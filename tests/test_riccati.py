@@ -12,6 +12,7 @@ from scipy import linalg
 
 import plants
 import rlctrl as rc
+from rlctrl.reference.lq_continuous import risk_sensitive
 
 F16_A = [[0.906488, 0.0816012, -0.0005], [0.0741349, 0.90121, -0.000708383], [0.0, 0.0, 0.132655]]
 F16_B = [[-0.00150808], [-0.0096], [0.867345]]
@@ -418,3 +419,21 @@ def test_refuses_a_point_of_the_wrong_shape(about):
 def test_refuses_a_point_that_is_a_number():
     with pytest.raises(rc.InputError, match="`about` must"):
         rc.solve(pendulum_problem(rc.quadratic([1, 1], [1])), rc.Riccati(about=3))
+
+
+def test_risk_sensitive_regulator_has_the_tabled_solution():
+    """B4 of the known answers, its limit θ → 0, and the breakdown of too much aversion."""
+    A, B, Q, R, S = [[0, 1], [-1, -0.2]], [[0], [1]], np.eye(2), [[0.5]], [[0.1], [0.4]]
+    P, K, rate = risk_sensitive(A, B, Q, R, S, 0.6)
+    np.testing.assert_allclose(P, [[1.553544, 0.399799], [0.399799, 0.903197]], atol=6e-7)
+    assert rate == pytest.approx(0.19203091, abs=6e-9)
+    A, B, S = (np.array(a, float) for a in (A, B, S))
+    residual = A.T @ P + P @ A + Q - P @ (B @ B.T / 0.5 - 1.2 * S @ S.T) @ P
+    assert np.max(np.abs(residual)) <= 1e-13
+    np.testing.assert_allclose(K, B.T @ P / 0.5, rtol=1e-14)
+    neutral, _, _ = risk_sensitive(A, B, Q, R, S, 0.0)
+    np.testing.assert_allclose(neutral, linalg.solve_continuous_are(A, B, Q, R), rtol=1e-12)
+    near, _, _ = risk_sensitive(A, B, Q, R, S, 1e-7)
+    np.testing.assert_allclose(near, neutral, rtol=1e-6)
+    with pytest.raises(rc.InputError, match="`theta` must be below the breakdown"):
+        risk_sensitive(A, B, Q, R, S, 50.0)

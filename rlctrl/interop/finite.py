@@ -1,6 +1,7 @@
 """The finite problem behind GridDP as plain tables, for solvers of Markov decision problems (QuantEcon, pymdptoolbox, madupite)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -33,10 +34,10 @@ def finite_problem(problem, method) -> FiniteProblem:
     bellman = solver.bellman(solver.grids[-1])
     operators = [bellman.operator(np.tile(u, (bellman.size, 1))) for u in bellman.inputs.candidates]
     count, gamma = len(operators), float(problem.gamma)
-    stacked = sparse.vstack([operator.matrix.whole for operator in operators]).tocsr() / gamma
+    stacked: Any = sparse.csr_array(sparse.vstack([operator.matrix.whole for operator in operators]))
     order = np.arange(bellman.size * count).reshape(count, bellman.size).T.ravel()
     rewards = np.stack([operator.constant for operator in operators], 1)
-    transitions = sparse.csr_array(stacked[order])
+    transitions = stacked[order] / gamma
     transitions.sum_duplicates()
     transitions.data = np.maximum(transitions.data, 0.0)  # a point on a node may lie 1e-16 beyond it
     return FiniteProblem(bellman.points, np.asarray(bellman.inputs.candidates), rewards, transitions, gamma)

@@ -22,7 +22,7 @@ from scipy import sparse
 
 from rlctrl.grid import Grid, make_axis
 from rlctrl.kernel import Kernel
-from rlctrl.maximise import InputSet, maximise
+from rlctrl.maximise import ROUNDS, InputSet, maximise
 from rlctrl.tree import record
 
 BLOCK = 20_000  # backups per block of `improve`: the working set stays in cache
@@ -135,9 +135,10 @@ class Bellman:
 
     def improve(self, values, policy, mode="all"):
         """T V at the nodes (S,) and the maximising inputs (S, m); never worse than the given `policy` (S, m), so that iterations cannot
-        cycle. `mode`: search from "all" candidates, only "near" the given policy, or take the "policy" as it is (T^π V)."""
+        cycle. `mode`: search from "all" candidates, take the best of them as it is ("rough"), search only "near" the given policy, or
+        take the "policy" as it is (T^π V)."""
         landing = self._landing
-        tried = len(self.inputs.candidates) if mode == "all" else 3
+        tried = len(self.inputs.candidates) if mode in ("all", "rough") else 3
         block = int(np.clip(BLOCK // tried, 1, 4096))
         room = int(np.prod(self.capacity)) + block
         policy = np.concatenate([policy, np.zeros((room - self.size, policy.shape[1]))])
@@ -303,7 +304,7 @@ def _improve(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
             u, v = maximise(q, inputs, inputs.beside(old))
         else:
             start = jnp.concatenate([jnp.broadcast_to(candidates, (block, *candidates.shape)), old[:, None]], 1)
-            u, v = maximise(q, inputs, start)
+            u, v = maximise(q, inputs, start, 0 if mode == "rough" else ROUNDS)
         if kernel.can_end:
             v = jnp.where(kernel.ended(x), kernel.exit_value(x), v)
         return tuple(lax.dynamic_update_slice_in_dim(a, b, here, 0) for a, b in zip(out, (v, u), strict=True))

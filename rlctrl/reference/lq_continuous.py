@@ -161,3 +161,23 @@ def continuous_lq_of(problem, about) -> tuple[ContinuousLQ, tuple[np.ndarray, np
         Q=half[:n, :n], R=half[n:, n:], N=half[:n, n:], q=-0.5 * slope[:n], rho=-0.5 * slope[n:], kappa=-reward, beta=float(generator.rho),
     )  # fmt: skip
     return lq, (x0, u0)
+
+
+def risk_sensitive(A, B, Q, R, S, theta) -> tuple[np.ndarray, np.ndarray, float]:
+    """(P, K, rate) of the average of (1/θ) log E exp(θ ∫ xᵀQx + uᵀRu dt) for dx = (Ax + Bu) dt + S dW, minimised (Jacobson 1973).
+
+    AᵀP + PA + Q − P(BR⁻¹Bᵀ − 2θSSᵀ)P = 0, u = −Kx, rate tr(PSSᵀ) per second. `A` (n, n), `B` (n, m), `Q` (n, n), `R` (m, m), `S` (n, q),
+    θ > 0 averse to risk, 0 neutral. Raises `InputError` where no stabilising solution P ≥ 0 exists: θ is beyond breakdown.
+    """
+    A, B, Q, R, S = (np.atleast_2d(np.asarray(a, float)) for a in (A, B, Q, R, S))
+    gains = np.hstack([B, S]) if theta else B
+    weights = linalg.block_diag(R, -np.eye(S.shape[1]) / (2 * theta)) if theta else R
+    try:
+        P = linalg.solve_continuous_are(A, gains, Q, weights)
+    except np.linalg.LinAlgError:
+        P = np.full_like(A, np.nan)
+    K = np.linalg.solve(R, B.T @ P)
+    stable = bool(np.all(np.isfinite(P))) and np.max(np.real(linalg.eigvals(A - B @ K + 2 * theta * S @ S.T @ P))) < 0
+    good = stable and np.min(linalg.eigvalsh(P)) >= -1e-9 * np.linalg.norm(P)
+    require(good, "theta", "must be below the breakdown of the risk-sensitive problem", theta, "Lower it.")
+    return P, K, float(np.trace(P @ S @ S.T))

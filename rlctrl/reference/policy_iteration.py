@@ -25,6 +25,7 @@ STEPS = 300  # most Krylov steps per evaluation
 SWEEPS = 500  # most per evaluation
 FACTORED = 2e6  # most entries of a matrix that is factorised
 FAST = 0.2  # factor of the bound per improvement below which the policy is as good as found, but for details
+ROUGH = 0.02  # bound, relative to the range of V, above which inputs between the candidates do not matter yet
 NEAR_PAYS = 2e6  # backups of a full improvement from which searching near the last policy is worth another compilation
 
 
@@ -83,10 +84,11 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     gamma, endless = float(bellman.kernel.gamma), not bellman.kernel.can_end
     values, policy, rows = state.values, state.policy, list(state.rows)
     large = bellman.size * len(bellman.inputs.candidates) * len(bellman.rule[1]) > NEAR_PAYS
+    rough = large and bool(bellman.inputs.continuous) and not rows
     full, horizon, failed = state.full, 1 / (1 - gamma) if gamma < 1 else 1.0, ""
     bound = residual = float("inf")
     while len(rows) < method.iterations and not failed:
-        improved, policy = bellman.improve(values, policy, "all" if full else "near")
+        improved, policy = bellman.improve(values, policy, "rough" if rough else "all" if full else "near")
         low, high = float((improved - values).min()), float((improved - values).max())
         residual = max(abs(low), abs(high))
         operator = fixed_policy(bellman, policy, table_bytes)
@@ -97,7 +99,8 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
         goal = max(method.tolerance * float(np.ptp(improved)), horizon * rounding, 1e-300)
         rows.append((len(rows), residual, bound))
         show(rows, goal)
-        settled = np.isfinite(bound) and bound <= goal
+        settled = np.isfinite(bound) and bound <= goal and not rough
+        rough = rough and bound > ROUGH * float(np.ptp(improved))
         if settled and full:
             text = f"Contraction bound {bound:.2e} ≤ {goal:.2e} after {len(rows)} improvements on {bellman.grid.shape}."
             return Level(bellman, improved + middle, policy, bound, residual, tuple(rows), True, text)
