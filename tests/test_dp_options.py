@@ -218,6 +218,17 @@ def test_a_target_that_cannot_be_reached_is_said():
         rc.solve(problem, rc.GridDP(shape=41, iterations=30))
 
 
+def test_a_box_that_is_left_and_a_coarse_quadrature_are_said():
+    plant = plants.linear([[0.5]], [[1.0]], F=[[1.5]], state_max=1.0, input_max=0.5)
+    reward = lambda x, u: -ca.fabs(x[0])
+    rough = rc.solve(rc.Problem(plant, reward, gamma=0.9, dt=0.2), rc.GridDP(shape=61, quadrature=2))
+    assert any("The optimal state leaves the box" in note for note in rough.notes)
+    assert any("The noise quadrature is too coarse" in note for note in rough.notes)
+    calm = plants.linear([[-0.5]], [[1.0]], F=[[0.05]], state_max=1.0, input_max=0.5)
+    fine = rc.solve(rc.Problem(calm, lambda x, u: -(x[0] ** 2), gamma=0.9, dt=0.2), rc.GridDP(shape=61, order=3))
+    assert len(fine.notes) == 1
+
+
 # --- checkpoints ------------------------------------------------------------------------------------------------------------------------
 
 SCRIPT = """

@@ -26,8 +26,8 @@ from rlctrl.maximise import ROUNDS, InputSet, maximise
 from rlctrl.tree import record
 
 BLOCK = 20_000  # backups per block of `improve`: the working set stays in cache
-PARALLEL = 1e6  # entries of a matrix from which its products are worth two threads
-TABLE_BLOCK = 8192  # nodes per block of `operator`
+PARALLEL = 5e6  # entries of a matrix from which its products are worth two threads
+TABLE_BLOCK = 4096  # nodes per block of `operator`
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

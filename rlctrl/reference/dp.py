@@ -21,6 +21,7 @@ from rlctrl.reference.grid_error import error_terms
 from rlctrl.reference.policy_iteration import Level, State, policy_iteration
 
 LEVELS = 3  # grids in a nest
+LEAVING, COARSE = 0.01, 0.01  # share of transitions, part of the range of V, from which it is said
 EXPECTATIONS = ("auto", "transition", "node")
 EVALUATIONS = ("krylov", "successive")
 
@@ -236,9 +237,17 @@ def _reference(problem, levels, terms):
         residual=fine.residual,
         message=fine.message,
         iterations=sum(len(level.rows) for level in levels),
-        notes=(f"{100 * left:.2f} % of the transitions from the nodes under the optimal policy left the box.",),
+        notes=tuple(_notes(left, terms, float(np.ptp(fine.values)), problem.exit)),
         history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},
     )
+
+
+def _notes(left, terms, spread, exit_rule):
+    yield f"{100 * left:.2f} % of the transitions from the nodes under the optimal policy left the box."
+    if left > LEAVING and exit_rule == "clip":
+        yield 'The optimal state leaves the box, where it is projected back: enlarge the box, or pass exit="free" or "absorb".'
+    if terms["quadrature"] > COARSE * spread:
+        yield f"The noise quadrature is too coarse: doubling it changes V by {terms['quadrature']:.2g}. Raise `quadrature`."
 
 
 def _nodes(axis, signal):

@@ -14,6 +14,7 @@ import numpy as np
 from rlctrl.grid import nearest_nodes
 from rlctrl.reference.policy_iteration import evaluate, fixed_policy
 
+ACCURACY = 0.01  # relative, of values under another operator
 SAFETY = 2.0  # on estimates from an observed order
 LEAST_ORDER = 0.5  # assumed where the levels show none
 
@@ -45,9 +46,14 @@ def _quadrature(solver, fine):
     more = replace(solver, method=replace(method, quadrature=2 * method.quadrature)).bellman(fine.bellman.grid)
     if len(more.rule[1]) == len(fine.bellman.rule[1]):
         return 0.0
-    accuracy = max(fine.residual, 1e-14 * float(np.ptp(fine.values)))
-    operator = fixed_policy(more, fine.policy, solver.table_bytes)
-    return float(np.max(np.abs(evaluate(operator, fine.values, accuracy, method.evaluation, not more.kernel.can_end) - fine.values)))
+    return float(np.max(np.abs(_revalued(solver, more, fine.policy, fine.values) - fine.values)))
+
+
+def _revalued(solver, bellman, policy, values):
+    """The value of a policy by another operator, to a hundredth of what it changes."""
+    operator = fixed_policy(bellman, policy, solver.table_bytes)
+    accuracy = ACCURACY * float(np.max(np.abs(operator.apply(values) - values))) + 1e-15 * float(np.ptp(values))
+    return evaluate(operator, values, accuracy, solver.method.evaluation, not bellman.kernel.can_end)
 
 
 def _truncation(solver, fine):
@@ -56,7 +62,5 @@ def _truncation(solver, fine):
     grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
-    accuracy = max(fine.residual, 1e-14 * float(np.ptp(values)))
-    operator = fixed_policy(less, fine.policy[kept], solver.table_bytes)
-    gap = evaluate(operator, values, accuracy, method.evaluation, not less.kernel.can_end) - values
+    gap = _revalued(solver, less, fine.policy[kept], values) - values
     return float(np.max(np.abs(gap[less.judged()])))

@@ -143,6 +143,7 @@ class OpenLoop:
             require_whole(name, getattr(self, name), 1, "See the docstring.")
 
     def solve(self, problem, progress=False):
+        """The reference; `rc.solve` calls this. Only a few probe points are solved here, all others when they are asked for."""
         _check(problem)
         shooting = self._shooting(problem)
         low, high = finite_box(problem.plant.states)

@@ -70,13 +70,13 @@ def toolbox(n):
     reward, transitions = tables(n)
     size = transitions.shape[1]
     P = [transitions[a::INPUTS] for a in range(INPUTS)]
-    found = PolicyIterationModified(P, reward.reshape(size, INPUTS), GAMMA, epsilon=1e-6, skip_check=True)
+    found = PolicyIterationModified(P, reward.reshape(size, INPUTS), GAMMA, epsilon=1e-6)
     found.run()
     return np.array(found.V)
 
 
-SET_UP = "from tests.benchmarks import finite; from tests.benchmarks.timing import once, peak_gib; "
-MEMORY = SET_UP + "before = peak_gib(); finite.{call}; print(peak_gib() - before)"
+SET_UP = "from tests.benchmarks import finite; from tests.benchmarks.timing import growth_gib, once; "
+MEMORY = SET_UP + "print(growth_gib(lambda: finite.{call}))"
 COLD = SET_UP + "print(once(lambda: finite.ours({n}))[0])"
 
 
