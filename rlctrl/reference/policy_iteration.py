@@ -91,6 +91,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
         improved, policy = bellman.improve(values, policy, "rough" if rough else "all" if full else "near")
         low, high = float((improved - values).min()), float((improved - values).max())
         residual = max(abs(low), abs(high))
+        operator = None  # its memory is needed for the next
         operator = fixed_policy(bellman, policy, table_bytes)
         horizon = longest_time(operator) if gamma == 1 else horizon
         bound = gamma * horizon * (0.5 * (high - low) if endless else residual)
