@@ -75,7 +75,6 @@ def marching(n, accuracy, change, most=60.0):
 
 
 def rows(repeat, n=201):
-    change = 1e-3  # per second of marching
     for order, accuracy in ((1, "low"), (2, "very_high")):
         once(lambda order=order: ours(n, order))
         seconds, reference = median(lambda order=order: ours(n, order), repeat)
@@ -83,8 +82,9 @@ def rows(repeat, n=201):
         if not find_spec("hj_reachability"):
             yield row | {"hj_reachability": "not installed"}
             continue
-        once(lambda accuracy=accuracy: marching(n, accuracy, change, most=1))
-        theirs, (values, marched) = once(lambda accuracy=accuracy: marching(n, accuracy, change))
+        change = max(reference.residual, 1e-7)  # of V per second of marching: the same residual of T4
+        once(lambda accuracy=accuracy: marching(n, accuracy, 1.0, most=1))
+        theirs, (values, marched) = once(lambda accuracy=accuracy, change=change: marching(n, accuracy, change))
         angle = np.linspace(-np.pi, np.pi, n)[: n - 1]
         speed = np.linspace(-8, 8, n)
         gap = np.abs(reference.V(np.stack(np.meshgrid(angle, speed, indexing="ij"), -1)) - values)
