@@ -66,6 +66,8 @@ def _missing(folder: Path) -> list[Path]:
 
 def _move(folder: Path, out: Path):
     out.mkdir(exist_ok=True)
+    clash = [out / p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and (out / p.relative_to(folder)).is_dir()]
+    require(not clash, "--out", "must not hold folders under the names of the artefacts", str(out), f"Move {clash[:1]} away.")
     for item in sorted(folder.rglob("*")):
         target = out / item.relative_to(folder)
         if item.is_dir():

@@ -16,7 +16,7 @@ from rlctrl.errors import InputError, first_line, nearest, require, require_whol
 from rlctrl.interop.expression import expression
 
 METHODS = {"GridDP": rc.GridDP, "HJB": rc.HJB, "OpenLoop": rc.OpenLoop, "Riccati": rc.Riccati, "Spectral": rc.Spectral}
-NOT_IN_FILES = ("start", "policy")  # keywords of methods whose values are Python objects
+NOT_IN_FILES = ("start",)  # keywords of methods whose values are Python objects
 POLICIES = ("reference", "lqr", "lqr_clipped")
 
 

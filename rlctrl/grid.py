@@ -174,6 +174,10 @@ class Grid:
         """The same grid in arrays for `shape` nodes a side; `embed` brings coefficients into that shape."""
         return Grid(tuple(axis.padded(size) for axis, size in zip(self.axes, shape, strict=True)))
 
+    def with_order(self, order) -> "Grid":
+        """The same nodes for splines of another order."""
+        return Grid(tuple(make_axis(axis.nodes, order, axis.period) for axis in self.axes))
+
     def embed(self, coefficients, shape) -> np.ndarray:
         """Coefficients of this grid as those of `padded(shape)`."""
         table = np.zeros(shape)
@@ -244,6 +248,14 @@ def nearest_nodes(grid, other) -> np.ndarray:
     """For every node of another grid the number of the nearest node (along each axis) of this one."""
     index = [np.abs(np.subtract.outer(b.nodes, a.nodes)).argmin(1) for a, b in zip(grid.axes, other.axes, strict=True)]
     return np.ravel_multi_index(np.meshgrid(*index, indexing="ij"), grid.shape).ravel()
+
+
+def continued(nodes, reach, extra=0) -> np.ndarray:
+    """Nodes with whole cells added on both sides, as wide as the end cells, that cover `reach`, and `extra` more."""
+    first, last = nodes[1] - nodes[0], nodes[-1] - nodes[-2]
+    count = lambda width: int(np.ceil(reach / width - 1e-9)) + extra
+    below, above = first * np.arange(count(first), 0, -1), last * np.arange(1, count(last) + 1)
+    return np.concatenate([nodes[0] - below, nodes, nodes[-1] + above])
 
 
 def box_grid(low, high, shape, periodic, order=1, margin=0.0) -> Grid:

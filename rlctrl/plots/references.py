@@ -20,7 +20,7 @@ def planes(reference) -> list[Plane]:
     at 0, or in the middle of a box that does not hold 0 inside; other inputs are π*, kept within their box."""
     signals, n, planes = (*reference.states, *reference.inputs), len(reference.states), []
     low, high = finite_box(signals)
-    centre = np.where((low < 0) & (high > 0), 0.0, 0.5 * (low + high))
+    centre = _centre(low, high)
     steps = np.pad(np.vstack([np.zeros(n), np.eye(n)[:2], -np.ones(n)]), ((0, 0), (0, len(low) - n)))
     places = np.clip(centre + 0.25 * (high - low) * steps, low, high)
     for axes, base in (([*range(min(2, n))], centre), ([0, n], centre), ([n], places[:, None])):
@@ -34,6 +34,11 @@ def planes(reference) -> list[Plane]:
     for plane, u, first in zip(planes, optimal, (n, n + 1, n + 1), strict=True):
         plane.z[..., first:] = np.clip(u, *box(reference.inputs))[..., first - n :]
     return [plane._replace(u=u) for plane, u in zip(planes, optimal, strict=True)]
+
+
+def _centre(low, high):
+    """0, or the middle of a box that does not hold 0 inside."""
+    return np.where((low < 0) & (high > 0), 0.0, 0.5 * (low + high))
 
 
 def at_once(function, planes):
@@ -82,7 +87,7 @@ def slices_of(reference) -> list[Plane]:
     """Planes of two states each, (1, 2), (2, 3), …, the others held as in `planes`; the line where there is one state."""
     signals, n = reference.states, len(reference.states)
     low, high = finite_box(signals)
-    centre = np.where((low < 0) & (high > 0), 0.0, 0.5 * (low + high))
+    centre = _centre(low, high)
     found = []
     for axes in [[k, k + 1] for k in range(n - 1)] or [[0]]:
         ticks = [np.linspace(low[k], high[k], NODES) for k in axes]
@@ -150,7 +155,7 @@ def beside_panel(references, ax):
     """V of every reference along the first state, with its stated error as a band."""
     first = next(iter(references.values()))
     low, high = finite_box(first.states)
-    x = np.tile(np.where((low < 0) & (high > 0), 0.0, 0.5 * (low + high)), (NODES, 1))
+    x = np.tile(_centre(low, high), (NODES, 1))
     x[:, 0] = np.linspace(low[0], high[0], NODES)
     all_values = np.stack([r.V(x) for r in references.values()])
     room = 0.3 * np.ptp(all_values) + 1e-9 * (1 + np.abs(all_values).max())

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from scipy import sparse
 
-from rlctrl.grid import Grid, make_axis
+from rlctrl.grid import Grid, continued, make_axis
 from rlctrl.kernel import Kernel
 from rlctrl.maximise import ROUNDS, InputSet, maximise
 from rlctrl.tree import record
@@ -193,26 +193,25 @@ class Bellman:
         """T^π as a sparse matrix on the coefficients."""
         kernel, grid, (nodes, mass) = self._transitions
         nodes, mass = np.asarray(nodes), np.asarray(mass)
-        numbers, places = self.grid.padded(self.capacity), _compact(self._landing, self._landing_capacity)
+        landing = self._landing
+        numbers, count = self.grid.padded(self.capacity), int(np.prod(landing.shape))
+        places = landing.embed(np.arange(count), self._landing_capacity).astype(np.int32)  # node number by place in padded arrays
         terms = (self.grid.order + 1) ** len(self.grid.axes)
-        constant = np.zeros(self.size)
+        constant = np.empty(self.size)
         index, weight = np.empty((self.size, len(mass), terms), np.int32), np.empty((self.size, len(mass), terms))
-        step = len(self.rule[1])
 
         def fill(first):
             last = min(first + TABLE_BLOCK, self.size)
             inputs = np.zeros((TABLE_BLOCK, policy.shape[1]))
             inputs[: last - first] = policy[first:last]
-            for k in range(0, len(mass), step):
-                some = slice(k, k + step)
-                parts = _landing_of(kernel, numbers, grid, first, last, inputs, nodes[some], mass[some])
-                reward, ending, columns, weights = (np.asarray(a)[: last - first] for a in parts)
-                constant[first:last] += ending if k else reward + ending
-                index[first:last, some], weight[first:last, some] = places[columns], weights
+            parts = _landing_of(kernel, numbers, grid, first, last, inputs, nodes, mass)
+            reward, ending, columns, weights = (np.asarray(a)[: last - first] for a in parts)
+            constant[first:last] = reward + ending
+            index[first:last], weight[first:last] = places[columns], weights
 
         in_threads(fill, range(0, self.size, TABLE_BLOCK))
         width = len(mass) * terms
-        matrix = Rows.of(index.reshape(self.size, width), weight.reshape(self.size, width), int(np.prod(self._landing.shape)))
+        matrix = Rows.of(index.reshape(self.size, width), weight.reshape(self.size, width), count)
         return PolicyOperator(self, constant, matrix)
 
     def share_leaving(self, policy) -> float:
@@ -242,42 +241,22 @@ def noise_first(bellman) -> Bellman:
     matrix = sparse.csr_array((len(points), bellman.size))
     start = np.arange(0, terms * len(points) + 1, terms)
     for shift, probability in zip(shifts, np.asarray(mass), strict=True):
-        index, weight = grid.stencil(_settled(kernel, points + shift))
+        index, weight = grid.stencil(np.asarray(_settled(kernel, points + shift)))
         row = sparse.csr_array((probability * weight.reshape(-1), index.reshape(-1), start), shape=matrix.shape)
         matrix = matrix + row
     return replace(bellman, expectation=Expectation(extended, matrix))
 
 
+@jax.jit
 def _settled(kernel, x):
-    """Next states (NumPy) after wrap and projection."""
-    columns = []
-    for k, turns in enumerate(kernel.periodic):
-        low, high = float(kernel.low[k]), float(kernel.high[k])
-        moved = low + np.mod(x[:, k] - low, high - low) if turns else x[:, k]
-        columns.append(np.clip(moved, low, high) if kernel.exit == "clip" and not turns else moved)
-    return np.stack(columns, -1)
+    return kernel.constrained(kernel.wrap(x))
 
 
 def _extended(grid, reach, kernel):
     """The grid with whole cells added beyond its ends, where projection makes W differ from what extrapolation gives."""
-    axes = []
-    for axis, far, turns in zip(grid.axes, reach, kernel.periodic, strict=True):
-        if turns or kernel.exit != "clip":
-            axes.append(axis)
-            continue
-        nodes = np.asarray(axis.nodes)
-        first, last = nodes[1] - nodes[0], nodes[-1] - nodes[-2]
-        below = nodes[0] - first * np.arange(int(np.ceil(far / first)) + 1, 0, -1)
-        above = nodes[-1] + last * np.arange(1, int(np.ceil(far / last)) + 2)
-        axes.append(make_axis(np.concatenate([below, nodes, above]), axis.order))
-    return Grid(tuple(axes))
-
-
-def _compact(grid, capacity):
-    """Node number by place in arrays padded to `capacity`."""
-    numbers = np.zeros(capacity, np.int32)
-    numbers[tuple(slice(s) for s in grid.shape)] = np.arange(int(np.prod(grid.shape))).reshape(grid.shape)
-    return numbers.reshape(-1)
+    beyond = [kernel.exit == "clip" and axis.period is None for axis in grid.axes]
+    parts = zip(grid.axes, reach, beyond, strict=True)
+    return Grid(tuple(make_axis(continued(a.nodes, far, 1), a.order) if more else a for a, far, more in parts))
 
 
 @jax.jit

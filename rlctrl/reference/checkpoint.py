@@ -55,7 +55,7 @@ class Checkpoint:
                 f"values{level}": state.values,
                 f"policy{level}": state.policy,
                 f"rows{level}": rows,
-                f"full{level}": np.array(state.full),
+                f"mode{level}": np.array(state.mode),
             }
         write_whole(self._path, lambda file: np.savez(file, **arrays))
         self._written = time.monotonic()
@@ -70,7 +70,7 @@ def _read(path, mark):
                 found[f"values{k}"],
                 found[f"policy{k}"],
                 tuple((int(a), b, c) for a, b, c in found[f"rows{k}"].tolist()),
-                bool(found[f"full{k}"]),
+                str(found[f"mode{k}"]),
             )
             for k in found["levels"]
         }

@@ -10,7 +10,8 @@ from scipy import linalg
 from rlctrl.errors import require
 from rlctrl.plant import box
 from rlctrl.reference.chebyshev import ChebyshevValue, indices, judges, nodes, products, tables
-from rlctrl.reference.hamiltonian import Hamiltonian, HamiltonianPolicy, best_inputs, chunked, rates
+from rlctrl.reference.chunks import in_chunks
+from rlctrl.reference.hamiltonian import Hamiltonian, HamiltonianPolicy, best_inputs, rates
 
 JUDGES = 1500  # random points off the nodes, a third of them on the faces of the box
 MOST = 1.5e8  # numbers in the matrices, 1.2 GB
@@ -97,13 +98,13 @@ class Collocation:
     def improve(self, c):
         """The maximising inputs and the HJB residual ρV − max_u H at all points."""
         p, s = (self.slopes @ c).T / self.value.half, (self.curvatures @ c).T / self.scale
-        u, h = chunked(partial(best_inputs, self.hamiltonian), self.x, p, s)
+        u, h = in_chunks(partial(best_inputs, self.hamiltonian), self.x, p, s)
         return u, self.rho * (self.phi @ c) - h
 
     def leaving(self, u):
         """Of the points on faces, those through which the closed loop, or its noise, leaves the box."""
         faces = slice(-len(self.normals), None)
-        _, drift, spread = chunked(partial(rates, self.hamiltonian), self.x[faces], u[faces])
+        _, drift, spread = in_chunks(partial(rates, self.hamiltonian), self.x[faces], u[faces])
         noise = np.zeros(len(drift))
         for k, (i, j) in enumerate(self.hamiltonian.pairs):
             noise += spread[:, k] * np.abs(self.normals[:, i]) * (i == j)
@@ -114,11 +115,11 @@ class Collocation:
         at = len(self.s) - len(self.normals) + np.nonzero(self.leaving(u))[0]
         rows = self.phi[at][:, columns]
         factor = weight / max(np.linalg.norm(rows), 1e-300)
-        return factor * rows, factor * chunked(self.hamiltonian.generator.exit_value, self.x[at]) if len(at) else np.zeros(0)
+        return factor * rows, factor * in_chunks(self.hamiltonian.generator.exit_value, self.x[at]) if len(at) else np.zeros(0)
 
     def evaluate(self, u, columns):
         """Coefficients of the value of the inputs u at the nodes, and the triangular factor of its column-normalised equations."""
-        reward, drift, spread = chunked(partial(rates, self.hamiltonian), self.x[: self.count], u[: self.count])
+        reward, drift, spread = in_chunks(partial(rates, self.hamiltonian), self.x[: self.count], u[: self.count])
         drift, spread = drift / self.value.half, spread / self.scale
         rows = self.rho * self.phi[: self.count, columns]
         for i, slope in enumerate(self.slopes):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rlctrl.errors import require, require_number, require_whole, strict
-from rlctrl.grid import ORDERS, Grid, make_axis, nearest_nodes
+from rlctrl.grid import ORDERS, Grid, continued, make_axis, nearest_nodes
 from rlctrl.maximise import input_set
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
@@ -147,15 +147,15 @@ class GridDP:
         """The grids from coarse to fine."""
         return [self.grid(problem, axes, self.margin) for axes in self.axes(problem)]
 
-    def grid(self, problem, axes, margin, order=None) -> Grid:
+    def grid(self, problem, axes, margin) -> Grid:
         """One grid through the given nodes per state, with nodes beyond the bounds if the state space is R^n."""
         kernel, made = problem.kernel, []
         for axis, signal in zip(axes, problem.plant.states, strict=True):
             nodes = _nodes(axis, signal)
             if not signal.periodic and kernel.exit == "free":
-                nodes = _continued(nodes, margin * (signal.high - signal.low))
+                nodes = continued(nodes, margin * (signal.high - signal.low))
             period = signal.high - signal.low if signal.periodic else None
-            made.append(make_axis(nodes, order or self.order, period))
+            made.append(make_axis(nodes, self.order, period))
         return Grid(tuple(made))
 
     def axes(self, problem):
@@ -209,7 +209,7 @@ class LevelSolver:
             values = self.method.start.V(bellman.points)
         elif below is None and self.method.order > 1:  # a monotone scheme finds the way from nothing, splines may not
             linear = replace(self.method, order=1, expectation="auto")
-            grid = Grid(tuple(make_axis(a.nodes, 1, a.period) for a in bellman.grid.axes))
+            grid = bellman.grid.with_order(1)
             found = replace(self, method=linear, grids=[grid]).solve(grid, None)
             values, policy = found.values, found.policy
         return State(values, np.asarray(policy))
@@ -218,7 +218,6 @@ class LevelSolver:
 def _reference(problem, levels, terms):
     fine = levels[-1]
     bellman, value = fine.bellman, fine.bellman.value(fine.values)
-    linear = Grid(tuple(make_axis(a.nodes, 1, a.period) for a in bellman.grid.axes))
     left = bellman.share_leaving(fine.policy)
     rows = [(level.bellman.size, *row) for level in levels for row in level.rows]
     good = all(np.isfinite(v) for v in terms.values())
@@ -228,7 +227,7 @@ def _reference(problem, levels, terms):
         states=problem.plant.states,
         inputs=problem.plant.inputs,
         value=value,
-        policy=LookaheadPolicy(bellman.kernel, value, bellman.rule, linear, fine.policy, bellman.inputs),
+        policy=LookaheadPolicy(bellman.kernel, value, bellman.rule, bellman.grid.with_order(1), fine.policy, bellman.inputs),
         rule=bellman.rule,
         error=float(sum(terms.values())),
         error_kind="estimated",
@@ -262,14 +261,6 @@ def _halved(axis, turns):
     if isinstance(axis, tuple):
         return axis[::2] if turns or len(axis) % 2 else (*axis[:-1:2], axis[-1])
     return axis // 2 if turns else (axis + 1) // 2
-
-
-def _continued(nodes, reach):
-    """Nodes with whole cells added on both sides, as wide as the end cells, that cover `reach`."""
-    first, last = nodes[1] - nodes[0], nodes[-1] - nodes[-2]
-    count = lambda width: int(np.ceil(reach / width - 1e-9))
-    below, above = first * np.arange(count(first), 0, -1), last * np.arange(1, count(last) + 1)
-    return np.concatenate([nodes[0] - below, nodes, nodes[-1] + above])
 
 
 def _size(grid):

@@ -13,10 +13,9 @@ import numpy as np
 
 from rlctrl.grid import nearest_nodes
 from rlctrl.reference.policy_iteration import evaluate, fixed_policy
+from rlctrl.reference.refinement import left_by
 
 ACCURACY = 0.01  # relative, of values under another operator
-SAFETY = 2.0  # on estimates from an observed order
-LEAST_ORDER = 0.5  # assumed where the levels show none
 
 
 def error_terms(solver, levels) -> dict[str, float]:
@@ -36,9 +35,7 @@ def _difference(coarse, fine):
 
 def _discretisation(levels):
     changes = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)]
-    observed = np.log2(changes[-2] / changes[-1]) if len(changes) >= 2 and changes[-1] > 0 else LEAST_ORDER
-    observed = float(np.clip(observed, LEAST_ORDER, levels[-1].bellman.grid.order + 1))
-    return SAFETY * changes[-1] / (2**observed - 1)
+    return left_by(changes, levels[-1].bellman.grid.order + 1)
 
 
 def _quadrature(solver, fine):

@@ -135,14 +135,3 @@ def parts(hamiltonian, x, u):
         lost = jnp.abs(a * ~jnp.eye(len(steps), dtype=bool) - kept_correlation(a, steps))
         whole = jnp.all(lost <= 1e-9 * jnp.max(jnp.abs(a), (-2, -1), keepdims=True), (-2, -1))
     return c, generator.reward_rate(x, u), whole
-
-
-def in_chunks(function, size, *arrays):
-    """Apply a compiled function to rows in blocks of one size (the last one filled up), so that it compiles once."""
-    count, found = len(arrays[0]), []
-    for first in range(0, count, size):
-        block = [a[first : first + size] for a in arrays]
-        missing = size - len(block[0])
-        filled = [np.concatenate([b, np.repeat(b[-1:], missing, 0)]) for b in block] if missing else block
-        found.append([np.asarray(v)[: size - missing] for v in function(*filled)])
-    return [np.concatenate(column) for column in zip(*found, strict=True)]

@@ -14,7 +14,6 @@ from rlctrl.plant import box, finite_box
 from rlctrl.policy import Policy
 from rlctrl.tree import record
 
-CHUNK = 2048  # points per compiled call, so that every number of points shares one compilation
 SWEEPS = 20  # of coordinate ascent, where several bounded inputs leave their box
 REFINEMENTS = 4  # of the search for an input without closed form
 
@@ -115,16 +114,6 @@ def vertex(h, inputs):
         return u
 
     return jax.lax.fori_loop(0, SWEEPS if len(zero) > 1 else 1, sweep, jnp.clip(u, inputs.low, inputs.high))
-
-
-def chunked(function, x, *arrays):
-    """`function(x, *arrays)` of arrays of equally many rows, called on `CHUNK` rows at a time; its results as NumPy arrays."""
-    count, parts = len(x), []
-    for k in range(0, count, CHUNK):
-        rows = [np.asarray(a)[k : k + CHUNK] for a in (x, *arrays)]
-        padded = [np.concatenate([a, np.broadcast_to(a[:1], (CHUNK - len(a), *a.shape[1:]))]) for a in rows]
-        parts.append(jax.tree.map(np.asarray, function(*padded)))
-    return jax.tree.map(lambda *pieces: np.concatenate(pieces)[:count], *parts)
 
 
 best_inputs = jax.jit(Hamiltonian.maximum)

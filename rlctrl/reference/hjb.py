@@ -19,14 +19,15 @@ import numpy as np
 from scipy import optimize
 
 from rlctrl.errors import require, require_number, require_whole, strict
-from rlctrl.grid import box_grid
+from rlctrl.grid import box_grid, nearest_nodes
 from rlctrl.maximise import InputSet, input_set
 from rlctrl.plant import box, finite_box
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.grid_hamiltonian import GridHamiltonian
 from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
-from rlctrl.reference.level import SAFETY, Level, correlation, discretisation
+from rlctrl.reference.level import Level, correlation, discretisation
+from rlctrl.reference.refinement import SAFETY
 from rlctrl.reference.sampling import sampled_distance
 
 LEAST_NODES = 9  # a side, on the coarsest level
@@ -224,8 +225,7 @@ def _first(scheme, start):
     if start is None:
         return scheme.given, np.repeat(scheme.hamiltonian.inputs.candidates[:1], len(scheme.points), 0)
     axes = scheme.grid.axes
-    near = [np.argmin(np.abs(a.nodes[:, None] - b.nodes), 1) for a, b in zip(axes, start.grid.axes, strict=True)]
-    policy = start.state.policy.reshape(*start.grid.shape, -1)[np.ix_(*near)].reshape(len(scheme.points), -1)
+    policy = start.state.policy[nearest_nodes(start.grid, scheme.grid)]
     return np.where(scheme.fixed, scheme.given, start.on([a.nodes for a in axes], start.low.values).ravel()), policy
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
-from rlctrl.reference.grid_hamiltonian import GridHamiltonian, best_input, in_chunks, parts
+from rlctrl.reference.chunks import in_chunks
+from rlctrl.reference.grid_hamiltonian import GridHamiltonian, best_input, parts
 from rlctrl.reference.markov_chain import differences
 
 FILTER = 1.0  # bound of the filter, relative to the size of the terms of the equation, times √(1/cells a side)
@@ -82,13 +83,13 @@ class Scheme:
         width = 16 + len(self.hamiltonian.inputs.candidates) * (not self.hamiltonian.affine)
         size = int(np.clip(CHUNK // width, 64, BLOCK))
         g = blend.apply(values, self.end)
-        policy, best, c, rate = in_chunks(lambda *a: best_input(self.hamiltonian, *a), size, self.points, policy, g)
+        policy, best, c, rate = in_chunks(lambda *a: best_input(self.hamiltonian, *a), self.points, policy, g, size=size)
         slack = np.where(self.fixed, 0.0, best - self.rho * values)
         return Greedy(policy, slack, slack / (self.rho + np.sum(c * np.abs(blend.stay), 1)), c, rate)
 
     def parts(self, policy):
         """Coefficients, reward rate, and whether the monotone stencil carries the correlation, per node under a policy."""
-        return in_chunks(lambda *a: parts(self.hamiltonian, *a), BLOCK, self.points, policy)
+        return in_chunks(lambda *a: parts(self.hamiltonian, *a), self.points, policy, size=BLOCK)
 
     def terms(self, policy, values):
         """c_j O_j V, (S, J), with the monotone and with the second-order differences."""
@@ -121,7 +122,7 @@ class Greedy:
 
 def ends(kernel, points):
     """Exit value (S,), and whether the points lie in the target (S,)."""
-    return in_chunks(lambda x: _ends(kernel, x), BLOCK, points)
+    return in_chunks(lambda x: _ends(kernel, x), points, size=BLOCK)
 
 
 @jax.jit

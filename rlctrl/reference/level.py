@@ -8,14 +8,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.grid import Grid, make_axis
+from rlctrl.grid import Grid
 from rlctrl.maximise import InputSet
 from rlctrl.policy import Policy
 from rlctrl.reference.bellman import GridValue
 from rlctrl.reference.howard import Scheme, State, beside_walls
+from rlctrl.reference.refinement import left_by
 from rlctrl.tree import record
-
-SAFETY, LEAST_ORDER = 2.0, 0.5  # on estimates from an observed order; what is assumed where the levels show none
 
 
 @record(arrays=("grid", "table", "inputs"))
@@ -53,7 +52,7 @@ class Level:
     @cached_property
     def splines(self):
         """The grid for interpolation: cubic with the second-order scheme unless V jumps, else linear."""
-        cubic = _with_order(self.grid, 3)
+        cubic = self.grid.with_order(3)
         return cubic if self.smooth and not self._jumps(cubic) else self.grid
 
     def _jumps(self, cubic):
@@ -124,10 +123,6 @@ class Level:
         return float(np.mean(out.ravel()[self.scheme.edge])) if np.any(self.scheme.edge) else 0.0
 
 
-def _with_order(grid, order):
-    return Grid(tuple(make_axis(a.nodes, order, a.period) for a in grid.axes))
-
-
 def _interpolated(table, axis, k, x):
     """A table of node values interpolated along its axis k to coordinates x, by the splines of `axis`."""
     return np.moveaxis(np.tensordot(axis.matrix(np.asarray(x)), table, (1, k)), 0, k)
@@ -139,8 +134,7 @@ def discretisation(levels):
     changes = [float(np.max(np.abs(a.on(b.judged) - b.on(b.judged)))) for a, b in itertools.pairwise(levels)]
     if not changes or not np.all(np.isfinite(changes)):
         return float("inf")
-    observed = np.log2(changes[0] / changes[1]) if len(changes) == 2 and min(changes) > 0 else LEAST_ORDER
-    return SAFETY * changes[-1] / (2 ** float(np.clip(observed, LEAST_ORDER, order)) - 1)
+    return left_by(changes, order)
 
 
 def correlation(level):

@@ -1,7 +1,7 @@
 """Finite differences of T4 as a controlled Markov chain on a grid (Kushner & Dupuis 2001, ch. 5), and their second-order twins.
 
-b·∇V + ½ tr(a∇²V) ≈ Σ_j c_j(x,u)·(O_j V)(x): the c_j are those of `hamiltonian`, the matrices O_j do not depend on u. `low` is the monotone
-choice (first order), `high` the second-order one (three nodes along the drift, central second differences).
+b·∇V + ½ tr(a∇²V) ≈ Σ_j c_j(x,u)·(O_j V)(x): the c_j are those of `grid_hamiltonian`, the matrices O_j do not depend on u. `low` is the
+monotone choice (first order), `high` the second-order one (three nodes along the drift, central second differences).
 
 Exit rules at the walls: "clip" no flux out (reflection); "absorb" an exit at `EXIT_RATE` times the rate of one cell; "free" linear (low)
 or quadratic (high) extrapolation, which is not monotone; "stop" no motion across.

@@ -31,13 +31,13 @@ NEAR_PAYS = 2e6  # backups of a full improvement from which searching near the l
 
 @dataclass(frozen=True)
 class State:
-    """Where an iteration stands: node values (S,), policy (S, m), the rows (iteration, residual, bound) so far, and whether the next
-    improvement is to search everywhere."""
+    """Where an iteration stands: node values (S,), policy (S, m), the rows (iteration, residual, bound) so far, and the `mode` of the next
+    improvement (see `Bellman.improve`; "" before the first)."""
 
     values: np.ndarray
     policy: np.ndarray
     rows: tuple = ()
-    full: bool = True
+    mode: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     gamma, endless = float(bellman.kernel.gamma), not bellman.kernel.can_end
     values, policy, rows = state.values, state.policy, list(state.rows)
     large = bellman.size * len(bellman.inputs.candidates) * len(bellman.rule[1]) > NEAR_PAYS
-    rough = large and bool(bellman.inputs.continuous) and not rows
-    full, horizon, failed = state.full, 1 / (1 - gamma) if gamma < 1 else 1.0, ""
+    mode = state.mode or ("rough" if large and bellman.inputs.continuous else "all")
+    horizon, failed = 1 / (1 - gamma) if gamma < 1 else 1.0, ""
     bound = residual = float("inf")
-    while len(rows) < method.iterations and not failed:
-        improved, policy = bellman.improve(values, policy, "rough" if rough else "all" if full else "near")
+    while len(rows) < method.iterations:
+        improved, policy = bellman.improve(values, policy, mode)
         low, high = float((improved - values).min()), float((improved - values).max())
         residual = max(abs(low), abs(high))
         operator = None  # its memory is needed for the next
@@ -100,23 +100,21 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
         goal = max(method.tolerance * float(np.ptp(improved)), horizon * rounding, 1e-300)
         rows.append((len(rows), residual, bound))
         show(rows, goal)
-        settled = np.isfinite(bound) and bound <= goal and not rough
-        rough = rough and bound > ROUGH * float(np.ptp(improved))
-        if settled and full:
+        settled = np.isfinite(bound) and bound <= goal and mode != "rough"
+        if settled and mode == "all":
             text = f"Contraction bound {bound:.2e} ≤ {goal:.2e} after {len(rows)} improvements on {bellman.grid.shape}."
             return Level(bellman, improved + middle, policy, bound, residual, tuple(rows), True, text)
         if not np.isfinite(residual) or residual > 1e6 * (1 + rows[0][1]):
-            failed = f"diverged on {bellman.grid.shape}: Bellman residual {residual:.2e}"
+            failed, bound = f"diverged on {bellman.grid.shape}: Bellman residual {residual:.2e}", float("inf")
             break
         values = improved if settled else evaluate(operator, improved + middle, EVALUATION * residual, method.evaluation, endless)
         fast = len(rows) > 1 and rows[-1][2] < FAST * rows[-2][2]
-        full = settled or not (large and fast)
-        keep(State(values, policy, tuple(rows), full))
+        if mode != "rough" or bound <= ROUGH * float(np.ptp(improved)):
+            mode = "near" if large and fast and not settled else "all"
+        keep(State(values, policy, tuple(rows), mode))
     failed = failed or f"stopped after {len(rows)} improvements on {bellman.grid.shape}, bound {bound:.2e}"
-    advice = _advice(bellman, gamma, horizon)
-    return Level(
-        bellman, values, policy, float("inf") if "diverged" in failed else bound, residual, tuple(rows), False, f"GridDP {failed}. {advice}"
-    )
+    text = f"GridDP {failed}. {_advice(bellman, gamma, horizon)}"
+    return Level(bellman, values, policy, bound, residual, tuple(rows), False, text)
 
 
 def _advice(bellman, gamma, horizon):

@@ -27,8 +27,9 @@ from rlctrl.policy import as_policy
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.chebyshev import products, tables
+from rlctrl.reference.chunks import in_chunks
 from rlctrl.reference.collocation import Collocation, iterate
-from rlctrl.reference.hamiltonian import chunked, rates
+from rlctrl.reference.hamiltonian import rates
 from rlctrl.reference.rest import check_rest, is_stable, linear_feedback, local_functions, point_of_rest
 
 BASES = ("tensor", "total")
@@ -110,12 +111,12 @@ class Spectral:
         return other.c if other.settled else np.full(len(run.c), np.nan)
 
     def _improved(self, coll, policy, show):
-        return iterate(coll, coll.columns(self.degree), chunked(policy, coll.x), self.iterations, show)
+        return iterate(coll, coll.columns(self.degree), in_chunks(policy, coll.x), self.iterations, show)
 
     def _reference(self, problem, coll, run, around, rest, local):
         value = coll.solution(run.c, int(self.degree))
         policy = coll.policy(value)
-        reward = float(np.max(np.abs(chunked(partial(rates, coll.hamiltonian), coll.x, run.u)[0])))
+        reward = float(np.max(np.abs(in_chunks(partial(rates, coll.hamiltonian), coll.x, run.u)[0])))
         residual, outward = float(np.max(np.abs(run.residual[coll.count :]))), float(np.mean(coll.leaving(run.u)))
         terms, rounding = _error(coll, run, around)
         faults = list(self._faults(problem, run, residual / reward, outward))
@@ -125,7 +126,7 @@ class Spectral:
             faults.append(f"V is uncertain by {error:.1e}{reason}, it ranges over {scale:.1e}: raise `degree` or shrink the box.")
         if not rounding <= self.tolerance * scale:
             faults.append("The equation does not single out V on this box, as where noise crosses it: lower `degree` or enlarge the box.")
-        if coll.rho == 0 and not is_stable(problem, local, partial(chunked, policy), rest):
+        if coll.rho == 0 and not is_stable(problem, local, partial(in_chunks, policy), rest):
             faults.append("The closed loop found is not stable at rest, so this is not the optimal solution: give a stabilising `start`.")
         return Reference(
             method="Spectral",
