@@ -7,8 +7,8 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from rlctrl.analysis import Comparison, Decomposition, compare, decompose  # noqa: E402
-from rlctrl.critic import Critic, ReplayTD, Training, train  # noqa: E402
+from rlctrl.analysis import compare, decompose  # noqa: E402
+from rlctrl.critic import Actor, Critic, ReplayTD, Training, train  # noqa: E402
 from rlctrl.errors import InputError, NotConverged  # noqa: E402
 from rlctrl.noise import Exponential, Finite, Gaussian, Uniform  # noqa: E402
 from rlctrl.plant import Plant, Signal  # noqa: E402
@@ -19,7 +19,7 @@ from rlctrl.simulate import Trajectory, monte_carlo, simulate  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
-    "Comparison", "Critic", "Decomposition", "Exact", "Exponential", "Finite", "Gaussian", "GridDP", "HJB", "InputError",
+    "Actor", "Critic", "Exact", "Exponential", "Finite", "Gaussian", "GridDP", "HJB", "InputError",
     "LinearPolicy", "NotConverged", "OpenLoop", "Plant", "Problem", "Reference", "ReplayTD", "Riccati", "Signal", "Spectral",
     "Training", "Trajectory", "Uniform", "compare", "decompose", "monte_carlo", "quadratic", "simulate", "solve", "train",
 ]  # fmt: skip

@@ -12,7 +12,12 @@ class InputError(ValueError, TypeError):
 
 
 class NotConverged(RuntimeError):
-    """A solver or a training stopped short of its tolerance, or diverged; the message says which and what to try."""
+    """A solver or a training stopped short of its tolerance, or diverged; the message says which and what to try. `partial`: what had been
+    reached by then, or None."""
+
+    def __init__(self, message, partial=None):
+        super().__init__(message)
+        self.partial = partial
 
 
 def require(holds, argument, rule, value, way_out):
@@ -40,7 +45,7 @@ def first_line(error) -> str:
 
 def nearest(word, known):
     """'Did you mean …' for a misspelt word, else the list of what is known."""
-    known = sorted(known)
+    known = sorted(map(str, known))
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(known) or 'nothing'}."
 

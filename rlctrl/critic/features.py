@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.errors import nearest, require
+from rlctrl.errors import InputError, first_line, require
 from rlctrl.plant import box
 from rlctrl.tree import record
 
-FEATURES = ("affine", "sincos", "polynomial")
+FEATURES = ("affine", "sincos", "polynomial", "fourier")
 
 
 @record(arrays=("centre", "scale"), static=("periodic", "exponents"))
 @dataclass(frozen=True, eq=False)
-class FeatureMap:
+class Monomials:
     """φ2(z): coordinates (z − centre)/scale, turning ones as sine and cosine, then monomials with the given exponents (rows)."""
 
     centre: Any
@@ -38,30 +38,96 @@ class FeatureMap:
         for k, turns in enumerate(self.periodic):
             angle = jnp.pi * straight[..., k]
             columns += [jnp.sin(angle), jnp.cos(angle)] if turns else [straight[..., k]]
-        monomials = []
-        for row in self.exponents:
-            factors = [columns[k] if power == 1 else columns[k] ** power for k, power in enumerate(row) if power]
-            monomials.append(
-                jnp.prod(jnp.stack(factors, -1), -1) if len(factors) > 1 else factors[0] if factors else jnp.ones(z.shape[:-1])
-            )
-        return jnp.stack(monomials, -1)
+        return jnp.stack([_monomial(columns, row, z.shape[:-1]) for row in self.exponents], -1)
 
 
-def feature_map(name, degree, plant) -> FeatureMap:
-    """The named map for a plant: "affine" (1 and every coordinate normalised to its box), "sincos" (periodic states as sine and cosine),
-    "polynomial" (all monomials of the sincos coordinates up to `degree`). Unbounded coordinates are not normalised."""
-    require(name in FEATURES, "features", f"must be one of {FEATURES}", name, nearest(name, FEATURES))
-    signals = plant.states + plant.inputs
+def _monomial(columns, row, batch):
+    factors = [columns[k] if power == 1 else columns[k] ** power for k, power in enumerate(row) if power]
+    return jnp.prod(jnp.stack(factors, -1), -1) if len(factors) > 1 else factors[0] if factors else jnp.ones(batch)
+
+
+@record(arrays=("centre", "scale", "straight", "turning"), static=("sines",))
+@dataclass(frozen=True, eq=False)
+class Fourier:
+    """φ2(z): per row a product of half waves cos(π straight_k t_k) (Konidaris, Osentoski & Thomas 2011) and cos(π turning·t), then, for the
+    rows `sines`, the same with sin(π turning·t); t = (z − centre)/scale."""
+
+    centre: Any
+    scale: Any
+    straight: Any
+    turning: Any
+    sines: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """N_C1."""
+        return len(self.straight) + len(self.sines)
+
+    def __call__(self, z):
+        """(..., n+m) → (..., N_C1)."""
+        t = jnp.pi * (z - self.centre) / self.scale
+        standing = jnp.prod(jnp.cos(t[..., None, :] * self.straight), -1)
+        angle, rows = t @ jnp.asarray(self.turning).T, jnp.array(self.sines, int)
+        return jnp.concatenate([standing * jnp.cos(angle), standing[..., rows] * jnp.sin(angle[..., rows])], -1)
+
+
+@record(static=("function", "size"))
+@dataclass(frozen=True, eq=False)
+class UserFeatures:
+    """A user's φ2: a function (..., n+m) → (..., N_C1) that JAX can trace. Files cannot hold it."""
+
+    function: Callable
+    size: int
+
+    def __call__(self, z):
+        """(..., n+m) → (..., N_C1)."""
+        return self.function(z)
+
+
+def feature_map(name, degree, signals):
+    """φ2 of the values of some signals: "affine" (1 and every coordinate normalised to its box), "sincos" (periodic states as sine and cosine),
+    "polynomial" (all monomials of the sincos coordinates up to `degree`), "fourier" (products of waves, each up to `degree`), or a function of z.
+    Unbounded coordinates are not normalised."""
+    if callable(name):
+        return _user_features(name, len(signals))
     low, high = box(signals)
     bounded = np.isfinite(high - low)
     centre = np.where(bounded, 0.5 * (np.where(bounded, low, 0) + np.where(bounded, high, 0)), 0.0)
     scale = np.where(bounded, 0.5 * (np.where(bounded, high, 1) - np.where(bounded, low, -1)), 1.0)
+    if name == "fourier":
+        return _fourier(signals, centre, scale, degree)
     periodic = tuple(s.periodic and name != "affine" for s in signals)
     count = len(signals) + sum(periodic)
     degree = degree if name == "polynomial" else 1
     rows = [r for r in itertools.product(range(degree + 1), repeat=count) if sum(r) <= degree]
     rows.sort(key=lambda r: (sum(r), tuple(-e for e in r)))
-    return FeatureMap(centre, scale, periodic, tuple(rows))
+    return Monomials(centre, scale, periodic, tuple(rows))
+
+
+def _fourier(signals, centre, scale, degree):
+    ranges = [range(-degree, degree + 1) if s.periodic else range(degree + 1) for s in signals]
+    turning = np.array([s.periodic for s in signals])
+    rows = np.array([r for r in itertools.product(*ranges) if _leading(np.array(r)[turning]) >= 0], float)
+    sines = tuple(k for k, row in enumerate(rows) if np.any(row[turning] != 0))
+    shift, width = np.where(turning, centre, centre - scale), np.where(turning, scale, 2 * scale)
+    return Fourier(shift, width, np.where(turning, 0.0, rows), np.where(turning, rows, 0.0), sines)
+
+
+def _leading(row):
+    """First entry that is not zero: of two opposite waves one is enough."""
+    return next((r for r in row if r), 0)
+
+
+def _user_features(function, width):
+    try:
+        shape = jax.eval_shape(function, jax.ShapeDtypeStruct((2, width), jnp.float64)).shape
+    except Exception as error:
+        raise InputError(
+            f"`features` must be a function of z (..., {width}) that JAX can trace; it raised {type(error).__name__}: {first_line(error)}. "
+            "Use jax.numpy and the last axis: z[..., 0]."
+        ) from None
+    require(len(shape) == 2 and shape[0] == 2, "features", f"must map (2, {width}) to (2, N_C1)", shape, "Stack features on the last axis.")
+    return UserFeatures(function, shape[1])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.critic.features import ACTIVATIONS, FEATURES, FeatureMap, feature_map
+from rlctrl.critic.features import ACTIVATIONS, FEATURES, feature_map
 from rlctrl.errors import nearest, require, require_number, require_whole, strict
 from rlctrl.tree import record
 
@@ -20,20 +20,20 @@ from rlctrl.tree import record
 @strict
 @dataclass(frozen=True)
 class Critic:
-    """Architecture of a critic: `hidden` units N_C2 (a tuple for several layers, from the output inwards), `activation` φ1 ("tanh",
-    "softplus", "square", "identity", "sigmoid", "sin", "gauss", "relu"), `features` φ2 ("affine", "sincos", "polynomial" of `degree`),
-    `scale`: standard deviation of the initial hidden pre-activations. Raises `InputError` for unknown names or sizes.
+    """Architecture of a critic (T5): `hidden` units N_C2 (a tuple for several layers, from the output inwards; () for a shallow critic
+    ω1ᵀφ2(z)), `activation` φ1 ("tanh", "softplus", "square", "identity", "sigmoid", "sin", "gauss", "relu"), `features` φ2 ("affine",
+    "sincos", "polynomial" or "fourier" of `degree`, or a function z (..., n+m) → (..., N_C1) in jax.numpy), `scale`: standard deviation of
+    the initial hidden pre-activations. Raises `InputError` for unknown names or sizes.
     """
 
     hidden: Any = 32
     activation: str = "tanh"
-    features: str = "sincos"
+    features: Any = "sincos"
     degree: int = 2
     scale: float = 1.0
 
     def __post_init__(self):
         hidden = (self.hidden,) if np.ndim(self.hidden) == 0 else tuple(self.hidden)
-        require(len(hidden) > 0, "hidden", "must list at least one layer", self.hidden, "Use e.g. 32.")
         for units in hidden:
             require_whole("hidden", units, 1, "Use e.g. 32 units.")
         object.__setattr__(self, "hidden", tuple(int(h) for h in hidden))
@@ -41,11 +41,12 @@ class Critic:
         require_number("scale", self.scale, "must be a positive number", "Use 1.", low=1e-300)
         known = isinstance(self.activation, str) and self.activation in ACTIVATIONS
         require(known, "activation", f"must be one of {tuple(ACTIVATIONS)}", self.activation, nearest(self.activation, ACTIVATIONS))
-        require(self.features in FEATURES, "features", f"must be one of {FEATURES}", self.features, nearest(self.features, FEATURES))
+        fits = callable(self.features) or (isinstance(self.features, str) and self.features in FEATURES)
+        require(fits, "features", f"must be one of {FEATURES} or a function", self.features, nearest(self.features, FEATURES))
 
     def network(self, plant) -> "Network":
         """The architecture for a plant's states and inputs."""
-        return Network(feature_map(self.features, self.degree, plant), self.hidden, self.activation)
+        return Network(feature_map(self.features, self.degree, plant.states + plant.inputs), self.hidden, self.activation)
 
 
 @record(arrays=("features",), static=("hidden", "activation"))
@@ -53,7 +54,7 @@ class Critic:
 class Network:
     """T5 without its weights: every function takes vec(ω), shape (p,)."""
 
-    features: FeatureMap
+    features: Any
     hidden: tuple[int, ...]
     activation: str
 
@@ -111,10 +112,14 @@ class Network:
         return h @ output
 
     def gradient(self, omega, z):
-        """∇_{vec ω} Q̂^ω(z), (..., p)."""
-        _, inputs, deltas = self.layers(omega, self.features(z))
+        """∇_{vec ω} Q̂^ω(z), (..., p), at z (..., n+m)."""
+        return self.derivative(omega, self.features(z))
+
+    def derivative(self, omega, phi):
+        """The same at features phi (..., N_C1)."""
+        _, inputs, deltas = self.layers(omega, phi)
         parts = [inputs[0], *(delta[..., :, None] * h[..., None, :] for h, delta in zip(inputs[1:], deltas, strict=True))]
-        batch = z.shape[:-1]
+        batch = phi.shape[:-1]
         return jnp.concatenate([part.reshape(*batch, -1) for part in parts], -1)
 
 

@@ -1,6 +1,14 @@
 """The TD error, its data vector and the replay objective (T6–T9, T13) on transitions given by features.
 
-A transition holds φ2(z), φ2(z_+), the reward r, and γ_+: γ while the problem goes on, 0 where it ended (then r carries γ·exit value).
+A transition starts at z and has K successors z_1 … z_K with shares ρ_k that sum to 1: one drawn as in the notes, two independent ones, or
+the nodes of a quadrature over the noise. With r_k the discounted rewards on the way to z_k and γ_k = γ^n (0 where the problem ended; then
+r_k carries the discounted exit value)
+    e_k = Q̂(z) − r_k − γ_k Q̂(z_k),   e = Σ ρ_k e_k,   d = ∇_{vec ω} e.
+Every gradient here is a combination Σ_k a_k ∇Q̂(z_k) over z_0 = z and the successors, so one sweep through the network serves all.
+
+For n-step successors T11 and T12 hold as they stand with γ^n for γ: the one-step e* telescope,
+    e*_n = Q*(z) − Σ_{i<n} γ^i r_i − γ^n Q*(z_n) = Σ_{i<n} γ^i e*(z_i, z_{i+1}),
+and so do their two parts; e^ω = dᵀω̃ − e_Q(z) + γ^n e_Q(z_n) + e*_n + R.
 """
 
 from typing import Any, NamedTuple
@@ -11,69 +19,123 @@ from rlctrl.critic.features import ACTIVATIONS
 
 
 class Transitions(NamedTuple):
-    """A batch of transitions, leading axis M: φ2(z), φ2(z_+) (M, N_C1), r, γ_+, weight (M,) (0 for a slot not yet filled)."""
+    """A batch, leading axis M: φ2 at z and its successors (M, 1+K, N_C1), r_k, γ_k, ρ_k (M, K), weight (M,) (0 for a slot not yet
+    filled)."""
 
     phi: Any
-    phi_next: Any
     r: Any
     gamma: Any
+    share: Any
     weight: Any
 
 
-def td_error(network, omega, t: Transitions):
-    """(T6) e = Q̂(z) − r − γ_+ Q̂(z_+), (M,)."""
-    return network.layers(omega, t.phi)[0] - t.r - t.gamma * network.layers(omega, t.phi_next)[0]
+class Objective(NamedTuple):
+    """Which gradient of which error: `semi` (successors held constant) or full; `double` (the product of two independent errors) or the
+    square of their mean; `exponent` of the normaliser dᵀd + 1 (T13: 2)."""
+
+    semi: bool = False
+    double: bool = False
+    exponent: int = 2
+
+
+T13 = Objective()
+
+
+def td_errors(network, omega, t: Transitions, target=None):
+    """(T6) e_k for every successor, (M, K); `target`: other weights for Q̂(z_k)."""
+    if target is not None:
+        return network.layers(omega, t.phi[:, 0])[0][:, None] - held_target(network, target, t)
+    q = network.layers(omega, t.phi)[0]
+    return q[:, :1] - t.r - t.gamma * q[:, 1:]
+
+
+def held_target(network, target, t: Transitions):
+    """r_k + γ_k Q̂(z_k) at the weights `target`, (M, K)."""
+    return t.r + t.gamma * network.layers(target, t.phi[:, 1:])[0]
+
+
+def td_error(network, omega, t: Transitions, target=None):
+    """(T6) e = Σ ρ_k e_k, (M,)."""
+    return jnp.sum(t.share * td_errors(network, omega, t, target), -1)
 
 
 def g(network, omega, t: Transitions):
-    """(T7) g = φ1(ω2ᵀφ2(z)) − γ_+ φ1(ω2ᵀφ2(z_+)), (M, N_C2); two layers."""
+    """(T7) g = φ1(ω2ᵀφ2(z)) − Σ ρ_k γ_k φ1(ω2ᵀφ2(z_k)), (M, N_C2); two layers."""
     _, w2 = network.unpack(omega)
-    phi1 = ACTIVATIONS[network.activation].function
-    return phi1(t.phi @ w2.T) - t.gamma[:, None] * phi1(t.phi_next @ w2.T)
+    hidden = ACTIVATIONS[network.activation].function(t.phi @ w2.T)
+    return jnp.einsum("mk,mkh->mh", mean_coefficients(t), hidden)
 
 
 def G(network, omega, t: Transitions):
-    """(T8) G: column l is ∇_{vec ω2} g_l, (M, N_C1·N_C2, N_C2); block l of column l is φ1'(s_l)φ2(z) − γ_+ φ1'(s_l')φ2(z_+), the rest is
-    0."""
+    """(T8) G: column l is ∇_{vec ω2} g_l, (M, N_C1·N_C2, N_C2); block l of column l is φ1'(s_l)φ2(z) − Σ ρ_k γ_k φ1'(s_l)φ2(z_k), the rest
+    is 0."""
     _, w2 = network.unpack(omega)
-    slope = ACTIVATIONS[network.activation].derivative
-    now, then = slope(t.phi @ w2.T), slope(t.phi_next @ w2.T)
-    blocks = now[..., None] * t.phi[:, None, :] - (t.gamma[:, None] * then)[..., None] * t.phi_next[:, None, :]
+    slope = ACTIVATIONS[network.activation].derivative(t.phi @ w2.T)
+    blocks = jnp.einsum("mk,mkh,mkf->mhf", mean_coefficients(t), slope, t.phi)
     count, units, width = blocks.shape
     columns = jnp.zeros((count, units, width, units))
     unit = jnp.arange(units)
     return columns.at[:, unit, :, unit].set(jnp.moveaxis(blocks, 1, 0)).reshape(count, units * width, units)
 
 
-def data_vector(network, omega, t: Transitions):
-    """(T9) d = ∇_{vec ω} e, (M, p); for two layers it is (g; G ω1)."""
-    parts = []
-    now, then = network.layers(omega, t.phi), network.layers(omega, t.phi_next)
-    parts.append(now[1][0] - t.gamma[:, None] * then[1][0])
-    for h, delta, h_next, delta_next in zip(now[1][1:], now[2], then[1][1:], then[2], strict=True):
-        outer = delta[:, :, None] * h[:, None, :] - t.gamma[:, None, None] * delta_next[:, :, None] * h_next[:, None, :]
-        parts.append(outer.reshape(len(t.r), -1))
+def mean_coefficients(t: Transitions):
+    """(1, −ρ_1γ_1, …): d is this combination of ∇Q̂ at z and its successors (M, 1+K)."""
+    return jnp.concatenate([jnp.ones_like(t.r[:, :1]), -t.share * t.gamma], -1)
+
+
+def data_coefficients(t: Transitions, objective: Objective):
+    """Those of the vector in the normaliser: d, or ∇Q̂(z) alone for a semi-gradient."""
+    a = mean_coefficients(t)
+    return a * (jnp.arange(a.shape[-1]) == 0) if objective.semi else a
+
+
+def data_vector(network, omega, t: Transitions, objective: Objective = T13):
+    """(T9) d = ∇_{vec ω} e, (M, p), for two layers (g; G ω1); the semi-gradient's v = ∇Q̂(z) if asked for."""
+    if objective.semi:
+        return network.derivative(omega, t.phi[:, 0])
+    _, inputs, deltas = network.layers(omega, t.phi)
+    a = mean_coefficients(t)
+    parts = [jnp.einsum("mk,mkf->mf", a, inputs[0])]
+    for h, delta in zip(inputs[1:], deltas, strict=True):
+        parts.append(jnp.einsum("mku,mkf->muf", a[..., None] * delta, h).reshape(len(t.r), -1))
     return jnp.concatenate(parts, -1)
 
 
-def replay_gradient(network, omega, t: Transitions):
+def replay_gradient(network, omega, t: Transitions, objective: Objective = T13, target=None):
     """(T13) ∇J_c = Σ d e/(dᵀd + 1)² with the normaliser held constant, (p,), and the TD errors (M,).
 
-    d itself is never formed: dᵀd and Σ s_j d_j come from each layer's inputs h and sensitivities δ, since the part of d in a layer is
-    h δᵀ − γ_+ h_+ δ_+ᵀ.
+    d itself is never formed: dᵀd and Σ s_j d_j come from each layer's inputs h and sensitivities δ, since the part of ∇Q̂(z_k) in a layer
+    is h_k δ_kᵀ.
     """
-    q, inputs, deltas = network.layers(omega, t.phi)
-    q_next, inputs_next, deltas_next = network.layers(omega, t.phi_next)
-    e = q - t.r - t.gamma * q_next
-    first = inputs[0] - t.gamma[:, None] * inputs_next[0]
-    square = jnp.sum(first**2, -1)
-    for h, delta, h_next, delta_next in zip(inputs[1:], deltas, inputs_next[1:], deltas_next, strict=True):
-        cross = jnp.sum(delta * delta_next, -1) * jnp.sum(h * h_next, -1)
-        then = jnp.sum(delta_next**2, -1) * jnp.sum(h_next**2, -1)
-        square = square + jnp.sum(delta**2, -1) * jnp.sum(h**2, -1) - 2 * t.gamma * cross + t.gamma**2 * then
-    s = t.weight * e / (square + 1) ** 2
-    back = -t.gamma * s
-    parts = [s @ first]
-    for h, delta, h_next, delta_next in zip(inputs[1:], deltas, inputs_next[1:], deltas_next, strict=True):
-        parts.append(((s[:, None] * delta).T @ h + (back[:, None] * delta_next).T @ h_next).ravel())
-    return jnp.concatenate(parts), e
+    sweeps = [network.layers(omega, t.phi[:, k]) for k in range(t.phi.shape[1])]
+    values = sweeps[1:] if target is None else [network.layers(target, t.phi[:, k]) for k in range(1, t.phi.shape[1])]
+    errors = sweeps[0][0][:, None] - t.r - t.gamma * jnp.stack([q for q, *_ in values], -1)
+    a = data_coefficients(t, objective)
+    mass = t.weight / (_square(a, sweeps) + 1) ** objective.exponent
+    s = mass[:, None] * _pull(errors, a, t, objective)
+    used = range(1 if objective.semi else len(sweeps))
+    parts = [sum(s[:, k] @ sweeps[k][1][0] for k in used)]
+    for layer in range(len(network.hidden)):
+        parts.append(sum((s[:, k, None] * sweeps[k][2][layer]).T @ sweeps[k][1][1 + layer] for k in used).ravel())
+    return jnp.concatenate(parts), jnp.sum(t.share * errors, -1)
+
+
+def _pull(errors, a, t, objective):
+    """Coefficients (M, 1+K) of ∇Q̂ at z and its successors in e·d, or in ½(e_1 d_2 + e_2 d_1)."""
+    if not objective.double:
+        return jnp.sum(t.share * errors, -1, keepdims=True) * a
+    middle = 0.5 * jnp.sum(errors, -1, keepdims=True)
+    both = jnp.concatenate([middle, -0.5 * t.gamma * errors[:, ::-1]], -1)
+    return both * (jnp.arange(3) == 0) if objective.semi else both
+
+
+def _square(a, sweeps):
+    """|Σ_k a_k ∇Q̂(z_k)|² (M,), layer by layer, from the sweeps at z and its successors."""
+    total = jnp.sum(sum(a[:, k, None] * inputs[0] for k, (_, inputs, _) in enumerate(sweeps)) ** 2, -1)
+    for k, (_, inputs, deltas) in enumerate(sweeps):
+        for h, delta in zip(inputs[1:], deltas, strict=True):
+            total = total + a[:, k] ** 2 * jnp.sum(delta**2, -1) * jnp.sum(h**2, -1)
+        for i, (_, inputs_i, deltas_i) in enumerate(sweeps[:k]):
+            for h, delta, h_i, delta_i in zip(inputs[1:], deltas, inputs_i[1:], deltas_i, strict=True):
+                total = total + 2 * a[:, k] * a[:, i] * jnp.sum(delta * delta_i, -1) * jnp.sum(h * h_i, -1)
+    return total

@@ -1,95 +1,73 @@
-"""(T14) ω_{k+1} = ω_k − λ ∇J_c(ω_k | R_k), one update per plant step, R_k the last M transitions.
-
-The plant runs under u = p^θ(x) + exploration; the successor's input is u_+ = p^θ(x_+) (T6). The state is drawn anew from the box every
-`restart` steps and whenever the problem ends. Everything is one compiled loop on an explicit state.
-"""
+"""Training a critic, and an actor if asked for, on a problem (T13–T14 and their variations). Never sees a reference."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlctrl.critic.actor import Actor, first_actor_state
+from rlctrl.critic.checkpoint import Checkpoint
+from rlctrl.critic.data import Source
+from rlctrl.critic.loop import Loop, Means, Memory, Plan, State, advance
 from rlctrl.critic.network import Critic, CriticQ, Network
-from rlctrl.critic.td import Transitions, replay_gradient
-from rlctrl.errors import NotConverged, require, require_number, require_whole, strict
+from rlctrl.critic.rules import first_state
+from rlctrl.critic.scheme import ReplayTD
+from rlctrl.critic.td import Transitions, data_vector
+from rlctrl.errors import NotConverged, require, require_whole, strict
 from rlctrl.maximise import input_set
 from rlctrl.plant import box
 from rlctrl.policy import GreedyPolicy, as_policy
 from rlctrl.progress import Progress
 from rlctrl.result import Result
-from rlctrl.tree import record, saved
+from rlctrl.storage import fingerprint
+from rlctrl.tree import saved
 
-
-@strict
-@saved
-@dataclass(frozen=True)
-class ReplayTD:
-    """The notes' scheme, T13–T14 on the last `memory` = M transitions.
-
-    `rate` λ (default 4/M, which maximises c = λε(2 − λM/4) in T18; λ < 8/M is required by the theory). `exploration`: standard deviation
-    added to the input, as a fraction of half its box (an absolute figure for unbounded inputs); a finite input is replaced by a random
-    value with this probability. `restart`: steps after which the state is drawn anew, uniformly from the box. `snapshots`: how many times
-    along the run ω_k, ω_{k+1} and R_k are kept for the analysis. Raises `InputError` for values outside these meanings.
-    """
-
-    memory: int = 256
-    rate: float | None = None
-    exploration: float = 0.2
-    restart: int = 50
-    snapshots: int = 50
-
-    def __post_init__(self):
-        for name in ("memory", "restart", "snapshots"):
-            require_whole(name, getattr(self, name), 1, f"The default is {ReplayTD.__dataclass_fields__[name].default}.")
-        rate: Any = 4.0 / self.memory if self.rate is None else self.rate
-        limit = f"The theory asks for less than 8/memory = {8 / self.memory:.4g}."
-        require_number("rate", rate, "must be a positive number", limit, low=1e-300)
-        object.__setattr__(self, "rate", float(rate))
-        require_number("exploration", self.exploration, "must be a number ≥ 0", "Use 0 for none.", low=0.0)
-
-
-@record(arrays=("z", "z_next", "t"))
-@dataclass(frozen=True, eq=False)
-class Memory:
-    """R_k: z and z_+ (M, n+m) beside the transitions in features; a ring, so the order of rows is not that of time."""
-
-    z: Any
-    z_next: Any
-    t: Transitions
+CANDIDATES = 21  # per input, of greedy policies and targets
+KEPT = 2**28  # bytes of snapshots
 
 
 @saved
 @dataclass(frozen=True, eq=False)
 class Snapshots:
-    """Along the run, leading axis K: step, ω_k, ω_{k+1}, R_k, root-mean-square TD error on R_k and since the last snapshot."""
+    """Along the run, leading axis K: step, ω_k, ω_{k+1}, the target weights held, λ, the rows R_k of the update, root-mean-square TD error
+    on R_k and since the last snapshot, share of updates accepted since then, θ (None for a fixed policy)."""
 
     step: np.ndarray
     omega: np.ndarray
     omega_next: np.ndarray
+    target: np.ndarray
+    rate: np.ndarray
     memory: Memory
     td_rms: np.ndarray
     td_rms_mean: np.ndarray
+    accepted: np.ndarray
+    theta: Any
 
 
 @dataclass(frozen=True, eq=False)
 class Training(Result):
     """A trained critic: `Q(x, u)`, `greedy` (argmax over the input box), final `weights` (p,), and `snapshots` of the way there.
 
-    `problem`, `critic`, `scheme`, `policy`, `steps` and `seed` are what `train` was called with; `network` is T5 without its weights.
+    `problem`, `critic`, `scheme`, `steps` and `seed` are what `train` was called with; `policy` is p^θ at the end, `actor` how it was
+    improved (None: it was fixed); `network` is T5 without its weights. `message` says how the run ended, `finished` whether it did.
     """
 
     problem: Any
     critic: Critic
     scheme: ReplayTD
     policy: Any
+    actor: Actor | None
     network: Network
     weights: np.ndarray
     snapshots: Snapshots
     steps: int
     seed: int
+    message: str
+    finished: bool
 
     @functools.cached_property
     def q(self) -> CriticQ:
@@ -103,7 +81,7 @@ class Training(Result):
     @functools.cached_property
     def greedy(self) -> GreedyPolicy:
         """argmax_u Q̂^ω(x, u) over the input box, continuous."""
-        return GreedyPolicy(self.q, input_set(self.problem.plant.inputs, 21))
+        return GreedyPolicy(self.q, input_set(self.problem.plant.inputs, CANDIDATES))
 
 
 @jax.jit
@@ -111,130 +89,177 @@ def _q(q, x, u):
     return q.at(x, u)
 
 
-@record(arrays=("kernel", "policy", "network", "low", "high", "u_low", "u_high", "rate", "exploration"), static=("restart", "finite"))
-@dataclass(frozen=True, eq=False)
-class _Loop:
-    """Everything a step of the run needs besides its state."""
-
-    kernel: Any
-    policy: Any
-    network: Network
-    low: Any
-    high: Any
-    u_low: Any
-    u_high: Any
-    rate: Any
-    exploration: Any
-    restart: int
-    finite: tuple
-
-    def draw_state(self, key):
-        return jax.random.uniform(key, self.low.shape, minval=self.low, maxval=self.high)
-
-    def explore(self, key, u):
-        """p^θ(x) plus noise on continuous inputs, a random value now and then on finite ones; inside the input box."""
-        noise_key, pick_key = jax.random.split(key)
-        half = jnp.where(jnp.isfinite(self.u_high - self.u_low), 0.5 * (self.u_high - self.u_low), 1.0)
-        out = jnp.clip(u + self.exploration * half * jax.random.normal(noise_key, u.shape), self.u_low, self.u_high)
-        for j, values in enumerate(self.finite):
-            if values:
-                coin, which = jax.random.uniform(jax.random.fold_in(pick_key, j), (2,))
-                pick = jnp.asarray(values)[(which * len(values)).astype(int)]
-                out = out.at[j].set(jnp.where(coin < self.exploration, pick, u[j]))
-        return out
-
-    def transition(self, x, key):
-        """One plant step from x: (z, z_+, transition, x_+, whether the problem ended)."""
-        explore_key, noise_key = jax.random.split(key)
-        u = self.explore(explore_key, self.policy.act(x))
-        x_next, _ = self.kernel.step(x, u, self.kernel.noise.sample(noise_key))
-        z, z_next = jnp.concatenate([x, u]), jnp.concatenate([x_next, self.policy.act(x_next)])
-        end = self.kernel.ended(x_next)
-        r = self.kernel.reward(x, u) + jnp.where(end, self.kernel.gamma * self.kernel.exit_value(x_next), 0.0)
-        features = self.network.features
-        row = Transitions(features(z), features(z_next), r, jnp.where(end, 0.0, self.kernel.gamma), 1.0)
-        return z, z_next, row, x_next, end
-
-    def step(self, state, _):
-        """Plant step, ring buffer, T14."""
-        omega, memory, x, k, key = state
-        key, move_key, restart_key = jax.random.split(key, 3)
-        z, z_next, row, x_next, end = self.transition(x, move_key)
-        slot = k % memory.z.shape[0]
-        t = Transitions(*(a.at[slot].set(b) for a, b in zip(memory.t, row, strict=True)))
-        memory = Memory(memory.z.at[slot].set(z), memory.z_next.at[slot].set(z_next), t)
-        gradient, e = replay_gradient(self.network, omega, t)
-        rms = jnp.sqrt(jnp.sum(t.weight * e**2) / jnp.sum(t.weight))
-        fresh = end | ((k + 1) % self.restart == 0)
-        x = jnp.where(fresh, self.draw_state(restart_key), x_next)
-        return (omega - self.rate * gradient, memory, x, k + 1, key), rms
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def _advance(loop, state, count):
-    """`count` steps; of the last one, also ω before it."""
-    state, rms = jax.lax.scan(loop.step, state, length=count - 1)
-    before = state[0]
-    state, last = loop.step(state, None)
-    return state, before, last, jnp.mean(jnp.append(rms, last))
-
-
 @strict
-def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, progress=False) -> Training:
-    """Train a `critic` on a `problem` for a `policy` p^θ by a `scheme` (default `ReplayTD()`), one update per plant step.
+def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, checkpoint=None, progress=False) -> Any:
+    """Train a `critic` on a `problem` by a `scheme` (default `ReplayTD()`) for `steps` updates, for a `policy` p^θ: a Policy, a function
+    x → u, or an `rc.Actor` that is improved on the way. Returns a `Training`.
 
-    The result holds the weights after `steps` updates; equal arguments (`seed` too) give equal bits. `progress` shows a bar. Raises
-    `NotConverged` as soon as the weights are no longer finite, and `InputError` when restarts have no finite box to draw from.
+    Equal arguments (`seed` too) give equal bits. Several seeds, `seed=range(8)`, run at once and give a tuple of trainings. `checkpoint`: a
+    file to which the run writes its state now and then and from which it goes on if it exists, to the same bits. `progress` shows a bar.
+    Raises `NotConverged` as soon as the weights are no longer finite; the training up to there, with the last finite weights, is its
+    `.partial`. Raises `InputError` when restarts have no finite box to draw from, and for a checkpoint of another run.
     """
     scheme = ReplayTD() if scheme is None else scheme
     require(isinstance(critic, Critic), "critic", "must be an rc.Critic", critic, "Use rc.Critic(hidden=32).")
     require(isinstance(scheme, ReplayTD), "scheme", "must be an rc.ReplayTD", scheme, "Use rc.ReplayTD().")
     require_whole("steps", steps, 2, "Use e.g. 20_000.")
-    require_whole("seed", seed, 0, "Use 0.")
-    low, high = box(problem.plant.states)
+    seeds = _seeds(seed)
+    keys = [jax.random.split(jax.random.key(s), 4) for s in seeds]
+    loop = _loop(problem, critic, policy, scheme, keys[0][3])
+    states = [_first(loop, scheme, critic, key) for key in keys]
+    several = not isinstance(seed, int | np.integer)
+    state = jax.tree.map(lambda *a: jnp.stack(a), *states) if several else states[0]
+    mark = [problem.kernel, loop.policy, replace(critic, features=str(critic.features)), scheme, loop.actor, seeds, int(steps)]
+    store = Checkpoint.open(checkpoint, lambda: fingerprint(mark), state)
+    state, rows = _run(loop, scheme, state, steps, several, store, progress)
+    cut = [jax.tree.map(lambda a, k=k: a[k], (state, rows)) for k in range(len(seeds))] if several else [(state, rows)]
+    found = tuple(_training(problem, critic, scheme, loop, *parts, steps, s) for parts, s in zip(cut, seeds, strict=True))
+    for training in found:
+        if not training.finished:
+            raise NotConverged(training.message, training)
+    return found if several else found[0]
+
+
+def _seeds(seed):
+    seeds = list(seed) if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str) else [seed]
+    require(len(seeds) > 0, "seed", "must name at least one seed", seed, "Use 0.")
+    for s in seeds:
+        require_whole("seed", s, 0, "Use 0.")
+    return [int(s) for s in seeds]
+
+
+def _loop(problem, critic, policy, scheme, key) -> Loop:
+    plant = problem.plant
+    low, high = box(plant.states)
     bounded = bool(np.all(np.isfinite(high - low)))
     require(bounded, "states", "must be bounded to draw restarts from", (low.tolist(), high.tolist()), "Give the states low and high.")
-    policy = as_policy(policy, problem)
-    network = critic.network(problem.plant)
-    u_low, u_high = box(problem.plant.inputs)
-    finite = tuple(s.values for s in problem.plant.inputs)
-    loop = _Loop(problem.kernel, policy, network, low, high, u_low, u_high, scheme.rate, scheme.exploration, scheme.restart, finite)
-    weights_key, start_key, run_key = jax.random.split(jax.random.key(seed), 3)
-    state = (network.initial(weights_key, critic.scale), _empty(network, problem, scheme.memory), loop.draw_state(start_key), 0, run_key)
-    rows = []
-    with Progress("ReplayTD", progress) as bar:
-        for end, count in _intervals(steps, scheme.snapshots):
-            state, before, last, mean = _advance(loop, state, count)
-            rows.append((end - 1, before, state[0], state[1], last, mean))
-            finite_weights = bool(jnp.all(jnp.isfinite(state[0])))
-            bar.to(end / steps, f"TD error {float(last):.2e}")
-            if not finite_weights:
-                raise NotConverged(_divergence(scheme, end))
-    snapshots = Snapshots(*jax.tree.map(lambda *a: np.stack([np.asarray(v) for v in a]), *rows))
-    return Training(problem, critic, scheme, policy, network, np.asarray(state[0]), snapshots, int(steps), seed)
+    u_low, u_high = box(plant.inputs)
+    narrow = scheme.uniform == 0 or bool(np.all(np.isfinite(u_high - u_low)))
+    require(narrow, "uniform", "needs bounded inputs to draw from", scheme.uniform, "Give the inputs low and high.")
+    nodes, shares = plant.law.quadrature(scheme.quadrature) if scheme.target == "expected" else (plant.law.mean[None], None)
+    shares = np.full(2 if scheme.target == "double" else 1, 1.0 if scheme.target == "sample" else 0.5) if shares is None else shares
+    finite = tuple(s.values or () for s in plant.inputs)
+    source = Source(
+        problem.kernel, low, high, u_low, u_high, scheme.exploration, scheme.uniform, nodes, shares, finite, scheme.restart, scheme.horizon,
+        scheme.target,
+    )  # fmt: skip
+    actor = policy if isinstance(policy, Actor) else None
+    searched = input_set(plant.inputs, CANDIDATES) if actor is not None and actor.improve == "greedy" else None
+    policy = as_policy(policy, problem) if actor is None else actor.policy(plant, key)
+    every = scheme.renew or scheme.restart if actor is None or actor.every is None else actor.every
+    prioritised = scheme.sampling == "prioritised"
+    plan = Plan(scheme.update, scheme.objective, scheme.refresh, scheme.batch, prioritised, scheme.renew, every)
+    return Loop(source, policy, critic.network(plant), searched, actor, plan)
 
 
-def _divergence(scheme, step):
-    limit = 8 / scheme.memory
-    reason = (
-        f"exceeds 8/M = {limit:.4g}, the limit of T18"
-        if scheme.rate >= limit
-        else f"is below 8/M = {limit:.4g}, so the cubic term of T18 won"
+def _first(loop, scheme, critic, keys) -> State:
+    """The state before the first step. The random key is kept as plain numbers, so that files can hold it."""
+    weights_key, start_key, run_key, _ = keys
+    omega = loop.network.initial(weights_key, critic.scale)
+    actor = None if loop.actor is None else first_actor_state(loop.policy)
+    x = jax.vmap(loop.source.draw_state)(jax.random.split(start_key, scheme.plants))
+    rows = scheme.batch or 0
+    return State(
+        omega=omega,
+        target=omega,
+        rule=first_state(scheme.update, len(omega)),
+        actor=actor,
+        memory=_empty(loop, scheme.memory),
+        priority=jnp.ones(scheme.memory),
+        x=x,
+        rate=jnp.asarray(4.0 / scheme.rows if scheme.rate == "measured" else scheme.rate),
+        key=jax.random.key_data(run_key),
+        before=omega,
+        index=jnp.zeros(rows, int),
+        importance=jnp.zeros(rows),
+        td_rms=jnp.asarray(0.0),
+        accepted=jnp.asarray(True),
+        failed=jnp.asarray(-1),
     )
-    found = f"Training diverged before step {step}: the weights are not finite; λ = {scheme.rate:.4g} {reason}."
-    return f"{found} Lower `rate` or scale the reward down."
 
 
-def _empty(network, problem, size):
-    n, m, width = problem.plant.n, problem.plant.m, network.features.size
-    zeros = jnp.zeros(size)
-    t = Transitions(jnp.zeros((size, width)), jnp.zeros((size, width)), zeros, zeros, zeros)
-    return Memory(jnp.zeros((size, n + m)), jnp.zeros((size, n + m)), t)
+def _empty(loop, size) -> Memory:
+    source, width = loop.source, loop.network.features.size
+    kinds, both = source.successors, len(source.low) + len(source.u_low)
+    zeros = jnp.zeros((size, kinds))
+    t = Transitions(jnp.zeros((size, 1 + kinds, width)), zeros, zeros, zeros, jnp.zeros(size))
+    return Memory(jnp.zeros((size, both)), jnp.zeros((size, kinds, source.horizon, both)), t)
+
+
+def _run(loop, scheme, state, steps, several, store, progress):
+    """All intervals, each ending in a snapshot; stops after the one in which weights ceased to be finite."""
+    state, rows = store.restored(state, _snapshot(state, Means(state.td_rms, state.td_rms), 0, several))
+    with Progress("ReplayTD", progress) as bar:
+        for end, count in _intervals(steps, _snapshots(scheme, state))[len(rows) :]:
+            state, means = advance(loop, state, end - count, count, several)
+            rows.append(_snapshot(state, means, end - 1, several))
+            if scheme.rate == "measured":
+                state = state._replace(rate=_measured(loop, several)(state.omega, rows[-1]["memory"].t))
+            store.keep(state, rows)
+            bar.to(end / steps, f"TD error {float(jnp.mean(means.td_rms)):.2e}")
+            if bool(jnp.any(state.failed >= 0)):
+                break
+    store.write()
+    return state, jax.tree.map(lambda *a: np.stack(a, 1 if several else 0), *rows)
+
+
+def _snapshot(state, means, step, several):
+    """A row of `Snapshots`, in NumPy."""
+    memory = state.memory
+    if state.index.size:
+        pick = jax.vmap(lambda a, i: a[i]) if several else (lambda a, i: a[i])
+        memory = jax.tree.map(lambda a: pick(a, state.index), memory)
+        memory = Memory(memory.z, memory.path, memory.t._replace(weight=memory.t.weight * state.importance))
+    row = {
+        "step": np.full(state.td_rms.shape, step), "omega": state.before, "omega_next": state.omega, "target": state.target,
+        "rate": state.rate, "memory": memory, "td_rms": state.td_rms, "td_rms_mean": means.td_rms, "accepted": means.accepted,
+        "theta": None if state.actor is None else state.actor.theta,
+    }  # fmt: skip
+    return jax.tree.map(np.asarray, row)
+
+
+def _measured(loop, several):
+    """1/λ_max(A) on transitions."""
+
+    def rate(omega, t):
+        d = data_vector(loop.network, omega, t, loop.plan.objective)
+        rows = d * (jnp.sqrt(t.weight) / (jnp.sum(d**2, -1) + 1) ** (0.5 * loop.plan.objective.exponent))[:, None]
+        gram = rows @ rows.T if rows.shape[0] < rows.shape[1] else rows.T @ rows
+        return 1 / jnp.linalg.eigvalsh(gram)[-1]
+
+    return jax.jit(jax.vmap(rate) if several else rate)
+
+
+def _training(problem, critic, scheme, loop, state, rows, steps, seed) -> Training:
+    failed = int(state.failed)
+    snapshots = Snapshots(**rows)
+    policy = loop.policy if state.actor is None else loop.policy.at(np.asarray(state.actor.theta))
+    message = f"{steps} updates done." if failed < 0 else _divergence(scheme, float(state.rate), failed)
+    return Training(
+        problem, critic, scheme, policy, loop.actor, loop.network, np.asarray(state.omega), snapshots, int(steps), seed, message, failed < 0
+    )
+
+
+def _divergence(scheme, rate, step):
+    limit = 8 / scheme.rows
+    found = f"Training diverged in step {step}: the weights are not finite"
+    if scheme.update != "gradient":
+        return f"{found} (update {scheme.update!r}, rate {rate:.4g}). Lower `rate`, or scale the reward down."
+    reason = (
+        f"exceeds 8/M = {limit:.4g}, the limit of T18" if rate >= limit else f"is below 8/M = {limit:.4g}, so the cubic term of T18 won"
+    )
+    return f"{found}; λ = {rate:.4g} {reason}. Lower `rate` or scale the reward down."
+
+
+def _snapshots(scheme, state):
+    """How many snapshots are kept: those asked for, as far as their rows fit."""
+    size = sum(a.nbytes for a in jax.tree.leaves(state.memory)) * scheme.rows // scheme.memory
+    return int(np.clip(KEPT // size, 2, scheme.snapshots))
 
 
 def _intervals(steps, snapshots):
     """(step reached, steps taken) for about equally long intervals; of at most two lengths, so that little is compiled."""
-    count = max(2, -(-steps // snapshots))
+    count = max(1, -(-steps // snapshots))
     ends = list(range(count, steps + 1, count))
     if not ends or ends[-1] < steps:
         ends.append(steps)

@@ -1,0 +1,174 @@
+"""The actor p^θ (T1): linear, clipped linear, or a network with saturated output; improved through the critic.
+
+By the gradient, θ ascends the mean of Q̂(x, p^θ(x)) over the states of the replay memory (Silver et al. 2014), by Adam. By greedy targets,
+p^θ is fitted to argmax_u Q̂(x, u) at those states, by Levenberg–Marquardt: with a critic trained in between, policy iteration.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlctrl.critic.features import ACTIVATIONS, feature_map
+from rlctrl.critic.least_squares import attempt, first_damping
+from rlctrl.critic.network import Network
+from rlctrl.critic.rules import RuleState, adam, first_state
+from rlctrl.errors import nearest, require, require_number, require_whole, strict
+from rlctrl.maximise import maximise
+from rlctrl.plant import box
+from rlctrl.policy import Policy
+from rlctrl.tree import record, saved
+
+KINDS = {"linear": "none", "clipped": "clip", "mlp": "tanh"}
+IMPROVEMENTS = ("greedy", "gradient")
+STATES = 2048  # most states that one improvement looks at
+
+
+@strict
+@saved
+@dataclass(frozen=True)
+class Actor:
+    """A policy to be learned beside the critic.
+
+    `kind`: "linear" (u = −Kx + k), "clipped" (the same, clipped to the input box) or "mlp" (`hidden` units of `activation`, one network per
+    input, its output saturated by tanh to the box where there is one). `gain`: the first K (m, n) of a linear kind (default 0). `improve`:
+    "greedy" or "gradient". `rate` of Adam, for the latter. `every`: critic updates between two improvements (default: `renew` of the
+    scheme, or its `restart`). `iterations` of one improvement. Raises `InputError` for values outside these meanings.
+    """
+
+    kind: str = "mlp"
+    hidden: Any = 32
+    activation: str = "tanh"
+    gain: Any = None
+    improve: str = "greedy"
+    rate: float = 1e-2
+    every: int | None = None
+    iterations: int = 20
+
+    def __post_init__(self):
+        require(self.kind in KINDS, "kind", f"must be one of {tuple(KINDS)}", self.kind, nearest(self.kind, KINDS))
+        known = isinstance(self.activation, str) and self.activation in ACTIVATIONS
+        require(known, "activation", f"must be one of {tuple(ACTIVATIONS)}", self.activation, nearest(self.activation, ACTIVATIONS))
+        require(
+            self.improve in IMPROVEMENTS, "improve", f"must be one of {IMPROVEMENTS}", self.improve, nearest(self.improve, IMPROVEMENTS)
+        )
+        require_number("rate", self.rate, "must be a positive number", "Use 0.01.", low=1e-300)
+        for name in ("every", "iterations"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), 1, "Leave it out to use the default.")
+        layers = (self.hidden,) if np.ndim(self.hidden) == 0 else tuple(self.hidden)
+        for units in layers:
+            require_whole("hidden", units, 1, "Use e.g. 32 units.")
+        object.__setattr__(self, "hidden", tuple(int(h) for h in layers))
+        require(self.gain is None or self.kind != "mlp", "gain", "is for linear kinds", self.gain, 'Use kind="clipped".')
+        if self.gain is not None:
+            object.__setattr__(self, "gain", tuple(map(tuple, np.atleast_2d(np.asarray(self.gain, float)).tolist())))
+
+    def policy(self, plant, key) -> "ActorPolicy":
+        """The policy before training."""
+        low, high = box(plant.inputs)
+        finite = [s.label for s in plant.inputs if s.values]
+        require(not finite, "policy", "by an Actor needs continuous inputs", finite, "Use run.greedy as the policy of finite inputs.")
+        linear = self.kind != "mlp"
+        features = feature_map("affine" if linear else "sincos", 1, plant.states)
+        network = Network(features, () if linear else self.hidden, self.activation)
+        theta = self._linear(features, plant) if linear else 0.1 * _initial(network, plant.m, key)
+        bounded = bool(np.all(np.isfinite(high - low)))
+        return ActorPolicy(network, theta, low, high, KINDS[self.kind] if bounded else "none")
+
+    def _linear(self, features, plant):
+        gain = np.zeros((plant.m, plant.n)) if self.gain is None else np.array(self.gain)
+        require(gain.shape == (plant.m, plant.n), "gain", f"must have shape ({plant.m}, {plant.n})", gain.shape, "Pass K of u = −Kx.")
+        return -np.column_stack([gain @ features.centre, gain * features.scale])
+
+
+def _initial(network, m, key):
+    return jnp.stack([network.initial(k, 1.0) for k in jax.random.split(key, m)])
+
+
+@record(arrays=("network", "theta", "low", "high"), static=("saturation",))
+@dataclass(frozen=True, eq=False)
+class ActorPolicy(Policy):
+    """p^θ: one network per input with weights `theta` (m, p), its output saturated: "none", "clip" or "tanh"."""
+
+    network: Network
+    theta: Any
+    low: Any
+    high: Any
+    saturation: str
+
+    def act(self, x):
+        """(..., n) → (..., m)."""
+        return jnp.stack([self.saturated(self.network.value(weights, x), j) for j, weights in enumerate(jnp.asarray(self.theta))], -1)
+
+    def saturated(self, v, j):
+        """Input j of a network output v (...)."""
+        if self.saturation == "tanh":
+            return 0.5 * (self.low[j] + self.high[j]) + 0.5 * (self.high[j] - self.low[j]) * jnp.tanh(v)
+        return jnp.clip(v, self.low[j], self.high[j]) if self.saturation == "clip" else v
+
+    def slope(self, v, j):
+        """Derivative of `saturated` by v."""
+        if self.saturation == "tanh":
+            return 0.5 * (self.high[j] - self.low[j]) * (1 - jnp.tanh(v) ** 2)
+        inside = (v > self.low[j]) & (v < self.high[j])
+        return jnp.where(inside, 1.0, 0.0) if self.saturation == "clip" else jnp.ones_like(v)
+
+    def at(self, theta) -> "ActorPolicy":
+        """The same policy with other weights."""
+        return ActorPolicy(self.network, theta, self.low, self.high, self.saturation)
+
+
+class ActorState(NamedTuple):
+    """θ (m, p) and the moments of Adam."""
+
+    theta: Any
+    rule: RuleState
+
+
+def first_actor_state(policy) -> ActorState:
+    """Before the first improvement."""
+    return ActorState(jnp.asarray(policy.theta), first_state("adam", np.size(policy.theta)))
+
+
+def improved(actor, policy, q, x, weight, inputs, state: ActorState) -> ActorState:
+    """θ after one improvement through Q̂ at states x (N, n), weighted (N,); `inputs`: what greedy targets are searched in."""
+    x, weight = x[:STATES], weight[:STATES]
+    if actor.improve == "gradient":
+        return _ascended(actor, policy, q, x, weight, state)
+    best = maximise(lambda u: q.at(x[:, None, :], u), inputs)[0]
+    return state._replace(theta=_fitted(actor, policy, x, weight, best, state.theta))
+
+
+def _ascended(actor, policy, q, x, weight, state):
+    loss = lambda theta: -jnp.sum(weight * q.at(x, policy.at(theta).act(x))) / jnp.sum(weight)
+
+    def step(_, carry):
+        theta, rule = carry
+        move, rule = adam(jax.grad(loss)(theta).ravel(), rule)
+        return theta - actor.rate * move.reshape(theta.shape), rule
+
+    return ActorState(*jax.lax.fori_loop(0, actor.iterations, step, (state.theta, state.rule)))
+
+
+def _fitted(actor, policy, x, weight, best, theta):
+    """Least squares of p^θ(x) − best, each input by itself since each has its own network."""
+    root = jnp.sqrt(weight)
+
+    def one_input(theta, j):
+        size = jnp.where(jnp.isfinite(policy.high[j] - policy.low[j]), policy.high[j] - policy.low[j], 1.0)
+        output = lambda weights: policy.saturated(policy.network.value(weights, x), j)
+        residual = lambda weights: root * (output(weights) - best[:, j]) / size
+
+        def step(_, carry):
+            weights, damping = carry
+            slope = policy.slope(policy.network.value(weights, x), j) * root / size
+            J, e = slope[:, None] * policy.network.gradient(weights, x), residual(weights)
+            tried = attempt(weights, J.T @ J, J.T @ e, e @ e, lambda trial: jnp.sum(residual(trial) ** 2), damping)
+            return jnp.where(tried.better, tried.omega, weights), tried.damping
+
+        return jax.lax.fori_loop(0, actor.iterations, step, (theta, first_damping()))[0]
+
+    return jnp.stack([one_input(weights, j) for j, weights in enumerate(theta)])

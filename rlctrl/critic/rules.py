@@ -1,0 +1,83 @@
+"""Update rules on the same transitions: ω → ω' by the gradient (T14), by momentum or Adam on that gradient, or by Gauss–Newton.
+
+The notes expand e ≈ dᵀω̃ (T12); the linearised least squares that this suggests is the Gauss–Newton step −(Σ c v dᵀ + μI)⁻¹ Σ c v e with
+v the data vector of the objective and c the normaliser, damped as in `least_squares`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from rlctrl.critic.least_squares import Damping, attempt, first_damping
+from rlctrl.critic.td import data_vector, held_target, replay_gradient, td_error
+
+UPDATES = ("gradient", "momentum", "adam", "gauss-newton")
+MOMENTUM, SECOND, TINY = 0.9, 0.999, 1e-8  # Kingma & Ba (2015)
+
+
+class RuleState(NamedTuple):
+    """First and second moments of the gradient (p,), their count, and the damping; what a rule does not need stays as it is."""
+
+    first: Any
+    second: Any
+    count: Any
+    damping: Damping
+
+
+class Update(NamedTuple):
+    """New weights and state, TD errors (M,) before the update, whether the step was accepted."""
+
+    omega: Any
+    state: RuleState
+    e: Any
+    accepted: Any
+
+
+def first_state(rule, size) -> RuleState:
+    """The state before the first update."""
+    moments = jnp.zeros(size if rule in ("momentum", "adam") else 0)
+    return RuleState(moments, moments, jnp.asarray(0), first_damping())
+
+
+def update(rule, network, objective, rate, omega, target, t, state) -> Update:
+    """One update of the weights on transitions `t`; `target`: the weights held in the successors' values (None: ω itself)."""
+    if rule == "gauss-newton":
+        return _gauss_newton(network, objective, rate, omega, target, t, state)
+    gradient, e = replay_gradient(network, omega, t, objective, target)
+    count = state.count + 1
+    if rule == "momentum":
+        first = MOMENTUM * state.first + gradient
+        return Update(omega - rate * first, state._replace(first=first, count=count), e, True)
+    if rule == "adam":
+        step, state = adam(gradient, state)
+        return Update(omega - rate * step, state, e, True)
+    return Update(omega - rate * gradient, state._replace(count=count), e, True)
+
+
+def adam(gradient, state: RuleState):
+    """Direction of Adam and the state after it."""
+    first = MOMENTUM * state.first + (1 - MOMENTUM) * gradient
+    second = SECOND * state.second + (1 - SECOND) * gradient**2
+    count = state.count + 1
+    step = first / (1 - MOMENTUM**count) / (jnp.sqrt(second / (1 - SECOND**count)) + TINY)
+    return step, state._replace(first=first, second=second, count=count)
+
+
+def _gauss_newton(network, objective, rate, omega, target, t, state):
+    """One damped step on Σ c e², the normaliser c and the target held at ω; kept only if it lowers that sum. The very first moves the
+    output layer alone, in which e is linear: so the weights get to the scale of the rewards."""
+    error = _held_error(network, target, t) if objective.semi else lambda trial: td_error(network, trial, t)
+    v, e = data_vector(network, omega, t, objective), error(omega)
+    mass = t.weight / (jnp.sum(v**2, -1) + 1) ** objective.exponent
+    cost = lambda trial: jnp.sum(mass * error(trial) ** 2)
+    v = jnp.where((state.count > 0) | (jnp.arange(len(omega)) < network.shapes[0][0]), v, 0.0)
+    weighted = mass[:, None] * v
+    tried = attempt(omega, weighted.T @ v, weighted.T @ e, jnp.sum(mass * e**2), cost, state.damping)
+    moved = jnp.where(tried.better, omega + rate * (tried.omega - omega), omega)
+    return Update(moved, state._replace(count=state.count + 1, damping=tried.damping), e, tried.better)
+
+
+def _held_error(network, target, t):
+    """e at other weights ω (M,), the successors' values held at `target`."""
+    goal = jnp.sum(t.share * held_target(network, target, t), -1)
+    return lambda omega: network.layers(omega, t.phi[:, 0])[0] - goal
