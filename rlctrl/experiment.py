@@ -176,8 +176,9 @@ def arrays(run: Run) -> dict[str, np.ndarray]:
     for name in ("e_td", "e_star", "e_star_noise", "e_star_policy", "d_dot", "remainder", "e_q_now", "e_q_next", "counted"):
         out[f"transition_{name}"] = getattr(dec, name)
     memory = run.training.snapshots.memory
-    out |= {"transition_z": memory.z, "transition_z_next": memory.z_next, "transition_reward": memory.t.r}
+    out |= {"transition_z": memory.z, "transition_z_next": memory.z_next[:, :, 0], "transition_reward": memory.t.r[..., 0]}
     out |= {f"step_{name}": getattr(terms, name) for name in terms._fields if name not in ("e_td", "d_dot", "remainder")}
+    out |= {f"budget_{cause}": part for cause, part in dec.budget.parts.items()} | {"budget_error": dec.budget.error}
     out |= {"step": dec.step, "step_td_rms": run.training.snapshots.td_rms}
     out |= {"omega": run.training.weights, "omega_star": dec.omega_star, "omega_history": run.training.snapshots.omega}
     out |= {"remainder_sizes": dec.remainder_sizes, "remainder_rms": dec.remainder_rms}

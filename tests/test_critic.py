@@ -11,13 +11,15 @@ from rlctrl.critic.features import ACTIVATIONS, feature_map
 from rlctrl.critic.td import G, Transitions, data_vector, g, replay_gradient, td_error
 
 PLANT = plants.pendulum()
+SIGNALS = PLANT.states + PLANT.inputs
 
 
-def transitions(network, count=6, seed=0):
+def transitions(network, count=6, successors=1, seed=0):
     rng = np.random.default_rng(seed)
-    z, z_next = rng.uniform(-3, 3, (2, count, 3))
-    gamma = np.where(np.arange(count) == 1, 0.0, 0.93)  # one that ended
-    return Transitions(network.features(z), network.features(z_next), rng.normal(size=count), gamma, np.ones(count))
+    z = rng.uniform(-3, 3, (count, 1 + successors, 3))
+    gamma = np.where(np.arange(count) == 1, 0.0, 0.93)[:, None] * np.ones(successors)  # one that ended
+    share = rng.dirichlet(np.ones(successors), count)
+    return Transitions(network.features(z), rng.normal(size=(count, successors)), gamma, share, np.ones(count))
 
 
 def network_and_weights(activation="tanh", features="sincos", hidden=7):
@@ -49,7 +51,8 @@ def test_td_error_is_linear_in_the_output_weights():
     """(T7) e = ω1ᵀ g − r."""
     network, omega = network_and_weights()
     t = transitions(network)
-    assert np.allclose(td_error(network, omega, t), g(network, omega, t) @ network.unpack(omega)[0] - t.r, rtol=0, atol=1e-14)
+    linear = g(network, omega, t) @ network.unpack(omega)[0] - t.r[:, 0]
+    assert np.allclose(td_error(network, omega, t), linear, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("hidden", [7, (6, 4)])
@@ -75,9 +78,9 @@ def test_weights_are_stacked_column_by_column():
 
 def test_features_are_a_constant_and_coordinates_normalised_to_the_box():
     corner = np.array([np.pi, 8.0, -5.0])
-    assert np.allclose(feature_map("affine", 1, PLANT)(corner), [1, 1, 1, -1])
-    assert np.allclose(feature_map("sincos", 1, PLANT)(corner), [1, 0, -1, 1, -1], atol=1e-15)
-    quadratic = feature_map("polynomial", 2, PLANT)
+    assert np.allclose(feature_map("affine", 1, SIGNALS)(corner), [1, 1, 1, -1])
+    assert np.allclose(feature_map("sincos", 1, SIGNALS)(corner), [1, 0, -1, 1, -1], atol=1e-15)
+    quadratic = feature_map("polynomial", 2, SIGNALS)
     assert quadratic.size == 1 + 4 + 10  # four coordinates: sine, cosine, speed, torque
 
 
@@ -101,7 +104,7 @@ def test_training_equals_a_slow_loop_written_out():
     policy = rc.solve(problem, rc.Riccati()).policy
     critic, scheme = rc.Critic(hidden=4), rc.ReplayTD(memory=memory, rate=0.3, exploration=0.0, restart=10**6, snapshots=steps)
     run = rc.train(problem, critic, policy, scheme, steps=steps, seed=3)
-    z, z_next = run.snapshots.memory.z[-1], run.snapshots.memory.z_next[-1]
+    z, z_next = run.snapshots.memory.z[-1], run.snapshots.memory.z_next[-1, :, 0]
     newest = (steps - 1) % memory
     x = z[newest, :2]
     assert np.allclose(z[newest, 2:], policy(x), atol=1e-14)
@@ -131,10 +134,10 @@ def test_an_ended_transition_carries_no_successor_and_the_exit_value():
     problem = rc.Problem(plant, lambda x, u: -1 + 0 * x[0], gamma=0.9, dt=0.2, exit="absorb", exit_value=lambda x: -7.0 + 0 * x[0])
     run = rc.train(problem, rc.Critic(hidden=4), lambda x: 0 * x[..., :1], rc.ReplayTD(memory=64), steps=200)
     last = jax.tree.map(lambda a: a[-1], run.snapshots.memory)
-    out = np.abs(last.z_next[:, 0]) > 0.2
+    out = np.abs(last.z_next[:, 0, 0]) > 0.2
     assert 0 < out.sum() < 64
-    assert np.array_equal(np.asarray(last.t.gamma), np.where(out, 0.0, 0.9))
-    assert np.allclose(last.t.r, np.where(out, -1 + 0.9 * -7.0, -1.0), atol=1e-14)
+    assert np.array_equal(np.asarray(last.t.gamma[:, 0]), np.where(out, 0.0, 0.9))
+    assert np.allclose(last.t.r[:, 0], np.where(out, -1 + 0.9 * -7.0, -1.0), atol=1e-14)
 
 
 def test_a_critic_that_can_represent_q_star_learns_it_without_noise():

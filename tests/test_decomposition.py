@@ -53,8 +53,8 @@ def test_remainder_is_of_second_order(case):
 def test_e_star_is_its_definition_and_splits_exactly(case):
     run, reference, parts = case
     memory, n = run.snapshots.memory, run.problem.plant.n
-    q, q_next = (reference.Q(z[..., :n], z[..., n:]) for z in (memory.z, memory.z_next))
-    direct = q - memory.t.r - memory.t.gamma * q_next
+    q, q_next = (reference.Q(z[..., :n], z[..., n:]) for z in (memory.z, memory.z_next[:, :, 0]))
+    direct = q - memory.t.r[..., 0] - memory.t.gamma[..., 0] * q_next
     scale = np.max(np.abs(q))
     assert np.max(np.abs(parts.e_star - direct)) <= 1e-13 * scale
     assert np.max(np.abs(parts.e_star - parts.e_star_noise - parts.e_star_policy)) <= 1e-13 * scale
@@ -64,8 +64,8 @@ def test_e_td_is_the_td_error_of_the_snapshot_weights(case):
     run, _, parts = case
     memory, n = run.snapshots.memory, run.problem.plant.n
     k = len(parts.step) - 1
-    q, q_next = (run.network.value(run.snapshots.omega[k], z[k]) for z in (memory.z, memory.z_next))
-    assert np.allclose(parts.e_td[k], q - memory.t.r[k] - memory.t.gamma[k] * q_next, rtol=0, atol=1e-12)
+    q, q_next = (run.network.value(run.snapshots.omega[k], z[k]) for z in (memory.z, memory.z_next[:, :, 0]))
+    assert np.allclose(parts.e_td[k], q - memory.t.r[k, :, 0] - memory.t.gamma[k, :, 0] * q_next, rtol=0, atol=1e-12)
     assert memory.z.shape[-1] == n + run.problem.plant.m
 
 

@@ -11,13 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import qmc
 
-from rlctrl.analysis.fit import best_fit, nearest_equivalent, with_fitted_output
-from rlctrl.analysis.terms import RANK_TOLERANCE, SnapshotTerms, all_snapshots, remainder_norms
+from rlctrl.analysis.budget import Budget, error_budget
+from rlctrl.analysis.fit import best_fit, nearest_equivalent, sup_norm_fit, with_fitted_output
+from rlctrl.analysis.lyapunov import Bounds, bounds
+from rlctrl.analysis.points import measured_points
+from rlctrl.analysis.terms import RANK_TOLERANCE, Row, SnapshotTerms, all_snapshots, remainder_norms
+from rlctrl.analysis.transitions import along_the_run, values
 from rlctrl.critic.network import CriticQ
 from rlctrl.errors import InputError, require, require_whole, strict
-from rlctrl.plant import box
 from rlctrl.progress import Progress
 from rlctrl.result import Result
 from rlctrl.storage import fingerprint
@@ -30,10 +32,11 @@ class Decomposition(Result):
     `run`, `reference`: what was compared. On points `z` (N, n+m) of the `measure` over Z: `q_star`, `q_best` (Q̂^{ω*}), `q_trained`,
     `e_q` (N,). On the transitions of the snapshots, (K, M): `e_td`, `e_star` = `e_star_noise` + `e_star_policy`, `e_q_now`, `e_q_next`,
     `d_dot` (dᵀω̃), `remainder`, `gamma_next` (0 where the problem ended) and `counted` (False for slots of the replay memory not yet
-    filled). Along the run, (K,): `step` and the fields of `terms`. `omega_star` is the best fit, of its equivalents (permutations and
-    signs of units) the one nearest to the trained weights; `fit_rms` are the root mean squares of all starts on the fitting points.
-    `remainder_rms` is R at the distances `remainder_sizes` from ω*. `reference_residual`: sup |V − max_u Q| of the reference on the
-    successors, which e*_policy inherits.
+    filled); of several successors their mean, of n-step ones the whole way. Along the run, (K,): `step` and the fields of `terms`.
+    `omega_star` is the fit chosen as ω*, of its equivalents (permutations and signs of units) the one nearest to the trained weights. Of
+    every fit, the one from the trained weights first: `fit_rms` on the fitting points, `fit_distance` to the trained weights. `budget`
+    splits the error on the points, `bounds` is the theory (T18–T20) beside what happened. `remainder_rms` is R at the distances
+    `remainder_sizes` from ω*. `reference_residual`: sup |V − max_u Q| of the reference on the successors, which e*_policy inherits.
     """
 
     run: Any
@@ -45,6 +48,7 @@ class Decomposition(Result):
     q_trained: np.ndarray
     omega_star: np.ndarray
     fit_rms: np.ndarray
+    fit_distance: np.ndarray
     step: np.ndarray
     counted: np.ndarray
     e_q_now: np.ndarray
@@ -56,6 +60,8 @@ class Decomposition(Result):
     remainder_sizes: np.ndarray
     remainder_rms: np.ndarray
     reference_residual: float
+    budget: Budget
+    bounds: Bounds
 
     @property
     def e_q(self) -> np.ndarray:
@@ -112,9 +118,9 @@ class Decomposition(Result):
 
     @property
     def step_identity_residual(self) -> float:
-        """Sup over the snapshots of |left − right| of T17, relative to the largest sum of its terms' sizes."""
+        """Sup over the snapshots of |left − right| of T17, relative to the largest sum of its terms' sizes (nan for other updates)."""
         t = self.terms
-        parts = np.stack([t.term_excitation, t.term_bias, t.term_remainder, t.term_square])
+        parts = np.stack([t.term_excitation, t.term_bias, t.term_remainder, t.term_lag, t.term_square])
         return float(np.max(np.abs(t.decrease - parts.sum(0))) / np.max(np.abs(parts).sum(0)))
 
     @property
@@ -165,7 +171,18 @@ class Decomposition(Result):
                 "omega_tilde_norm": float(np.linalg.norm(self.omega_tilde)),
                 "reference_residual": self.reference_residual,
             },
-            "lyapunov": {"identity_residual": self.step_identity_residual, "gradient_gap": float(np.max(self.terms.gradient_gap))},
+            "fits": {
+                "best_rms": float(self.fit_rms.min()),
+                "nearest_rms": float(self.fit_rms[np.argmin(self.fit_distance)]),
+                "best_distance": float(self.fit_distance[np.argmin(self.fit_rms)]),
+                "nearest_distance": float(self.fit_distance.min()),
+            },
+            "budget": self.budget.summary(),
+            "lyapunov": {
+                "identity_residual": self.step_identity_residual,
+                "gradient_gap": float(np.max(self.terms.gradient_gap)),
+                **self.bounds.summary(),
+            },
             "excitation": {
                 "min_eigenvalue": float(self.min_eigenvalue[-1]),
                 "max_eigenvalue": float(self.terms.spectrum[-1, 0]),
@@ -178,10 +195,10 @@ class Decomposition(Result):
     @property
     def verdict(self) -> str:
         """Persistency of excitation in words (T16)."""
-        p, memory, rank = len(self.omega_star), self.run.scheme.memory, int(self.effective_rank[-1])
+        p, rows, rank = len(self.omega_star), self.run.scheme.rows, int(self.effective_rank[-1])
         share = f"{100 * float(self.terms.excited_share[-1]):.1f} % of ‖ω̃‖² lies in the {rank} excited directions of {p}"
-        if memory < p:
-            return f"M = {memory} < p = {p}: A cannot have full rank, ε = 0 and the bound T18 says nothing; {share}."
+        if rows < p:
+            return f"M = {rows} < p = {p}: A cannot have full rank, ε = 0 and the bound T18 says nothing; {share}."
         epsilon = float(self.min_eigenvalue[-1])
         return f"ε = {epsilon:.2e}; {share}."
 
@@ -197,44 +214,37 @@ def rms(values) -> float:
 
 
 @strict
-def decompose(run, reference, *, points=2048, starts=3, iterations=120, measure="uniform", seed=0, progress=False) -> Decomposition:
+def decompose(
+    run, reference, *, points=2048, starts=3, iterations=120, measure="uniform", omega_star="best", norm="mean", seed=0, progress=False
+) -> Decomposition:
     """Split the error of a trained critic (`run`) against a `reference` of the same problem.
 
     ω* is fitted on `points` low-discrepancy points of Z and judged on as many others; `measure`: "uniform" over the box of states and
     inputs, "visited" (the transitions kept in the snapshots), or an array (N, n+m). `starts`: random starts of the fit, besides the
-    trained weights. `iterations`: most Levenberg–Marquardt steps per start. `seed` draws points and starts; `progress` shows a bar.
-    Raises `InputError` if the reference is of another problem or an input is unbounded under "uniform".
+    trained weights; all are improved together. `iterations`: most Levenberg–Marquardt steps per start. `omega_star`: the "best" of the
+    fits, or the "nearest" to the trained weights. `norm`: "mean" square, or "sup" to refit for the least largest error. `seed` draws points
+    and starts; `progress` shows a bar. Raises `InputError` if the reference is of another problem or an input is unbounded under "uniform".
     """
     for argument, value, least in (("points", points, 4), ("starts", starts, 0), ("iterations", iterations, 1), ("seed", seed, 0)):
         require_whole(argument, value, least, "Leave it out to use the default.")
+    require(omega_star in ("best", "nearest"), "omega_star", 'must be "best" or "nearest"', omega_star, "Use one of these.")
+    require(norm in ("mean", "sup"), "norm", 'must be "mean" or "sup"', norm, "Use one of these.")
     same = fingerprint(reference.kernel) == fingerprint(run.problem.kernel)
     require(same, "reference", "must be of the problem that the critic was trained on", reference.method, "Solve run.problem.")
-    fit_z, z, label = _points(run, measure, points, seed)
-    n = run.problem.plant.n
-    network = run.network
+    fit_z, z, label = measured_points(run, measure, points, seed)
+    n, network = run.problem.plant.n, run.network
     with Progress("decompose", progress) as bar:
         target = reference.Q(fit_z[:, :n], fit_z[:, n:])
-        omegas, fit_rms = best_fit(network, _starts(run, starts, seed, fit_z, target), fit_z, target, iterations, bar.to)
-    omega_star = nearest_equivalent(network, omegas[np.argmin(fit_rms)], run.weights)
-    q_best, q_trained = (np.asarray(_values(network, w, z)) for w in (omega_star, run.weights))
-    return Decomposition(
-        run=run,
-        reference=reference,
-        measure=label,
-        z=z,
-        q_star=reference.Q(z[:, :n], z[:, n:]),
-        q_best=q_best,
-        q_trained=q_trained,
-        omega_star=omega_star,
-        fit_rms=fit_rms,
-        step=run.snapshots.step,
-        **_along_the_run(run, reference, omega_star),
-    )
-
-
-@jax.jit
-def _values(network, omega, z):
-    return network.value(omega, z)
+        fits, fit_rms = best_fit(network, _starts(run, starts, seed, fit_z, target), fit_z, target, iterations, bar.to)
+    fits = [nearest_equivalent(network, fit, run.weights) for fit in fits]
+    distance = np.array([np.linalg.norm(fit - run.weights) for fit in fits])
+    chosen = fits[int(np.argmin(fit_rms if omega_star == "best" else distance))]
+    if norm == "sup":
+        chosen = nearest_equivalent(network, sup_norm_fit(network, chosen, fit_z, target)[0], run.weights)
+    q_best, q_trained = (np.asarray(values(network, w, z)) for w in (chosen, run.weights))
+    measured = {"run": run, "reference": reference, "measure": label, "z": z, "q_star": reference.Q(z[:, :n], z[:, n:])}
+    measured |= {"q_best": q_best, "q_trained": q_trained, "omega_star": chosen, "fit_rms": fit_rms, "fit_distance": distance}
+    return Decomposition(**measured, **_along(run, reference, chosen, z, measured["q_star"] - q_best))
 
 
 def _starts(run, count, seed, z, target):
@@ -244,75 +254,39 @@ def _starts(run, count, seed, z, target):
     return [jnp.asarray(run.weights), *drawn]
 
 
-def _points(run, measure, count, seed):
-    """Fitting points, judging points (N, n+m) and the name of the measure."""
-    plant = run.problem.plant
-    if isinstance(measure, str):
-        require(measure in ("uniform", "visited"), "measure", 'must be "uniform", "visited" or an array', measure, "Use one of these.")
-        if measure == "uniform":
-            return (*(_uniform(plant, count, seed + k) for k in (0, 1)), "uniform over the box of states and inputs")
-        memory = run.snapshots.memory
-        z = memory.z[memory.t.weight > 0]
-        label = "transitions kept in the snapshots"
-    else:
-        z, label = np.asarray(measure, float), "given points"
-    width = plant.n + plant.m
-    require(
-        z.ndim == 2 and z.shape[1] == width and len(z) >= 4, "measure", f"must have shape (N, {width})", np.shape(z), "States, then inputs."
-    )
-    z = np.random.default_rng(seed).permutation(z)[: 2 * count]
-    return z[::2], z[1::2], label
-
-
-def _uniform(plant, count, seed):
-    """Scrambled Sobol points of the box; finite inputs take their values."""
-    signals = plant.states + plant.inputs
-    low, high = box(signals)
-    unbounded = [s.label for s in signals if not np.isfinite(s.high - s.low)]
-    require(
-        not unbounded, "measure", '"uniform" needs a bounded box', unbounded, 'Give these signals low and high, or use measure="visited".'
-    )
-    power = int(np.ceil(np.log2(count)))
-    unit = qmc.Sobol(len(signals), rng=seed).random_base2(power)[:count]
-    z = low + (high - low) * unit
-    for k, signal in enumerate(signals):
-        if signal.values:
-            z[:, k] = np.asarray(signal.values)[(unit[:, k] * len(signal.values)).astype(int)]
-    return z
-
-
-def _along_the_run(run, reference, omega_star):
-    """e_Q and e* on the snapshots' transitions, and the terms of T12, T15–T17."""
-    memory, network, n = run.snapshots.memory, run.network, run.problem.plant.n
-    t = memory.t
-    q_now, q_next = (reference.Q(z[..., :n], z[..., n:]) for z in (memory.z, memory.z_next))
-    best_now, best_next = (np.asarray(_values(network, omega_star, z)) for z in (memory.z, memory.z_next))
-    v_next = reference.V(memory.z_next[..., :n])
-    noise = q_now - t.r - t.gamma * v_next
-    policy = t.gamma * (v_next - q_next)
-    e_q, e_q_next = q_now - best_now, q_next - best_next
-    snapshots = run.snapshots
-    terms = all_snapshots(network, run.scheme.rate, omega_star, snapshots.omega, snapshots.omega_next, t, e_q, e_q_next, noise + policy)
-    terms = SnapshotTerms(*(np.asarray(a) for a in terms))
-    direction = run.weights - omega_star
-    length = np.linalg.norm(direction)
-    if length == 0:
-        direction, length = np.ones_like(direction), np.sqrt(len(direction))
-    sizes = np.logspace(-5.5, -3.5, 9) * max(float(np.linalg.norm(omega_star)), 1e-3)
-    last = jax.tree.map(lambda a: a[-1], t)
-    counted = t.weight > 0
-    states = memory.z_next[..., :n][counted][-2048:]
+def _along(run, reference, omega_star, z, e_q):
+    """e_Q and e* on the snapshots' transitions, the terms of T12, T15–T17, and what follows from them."""
+    snapshots, network = run.snapshots, run.network
+    t, found = snapshots.memory.t, along_the_run(run, reference, omega_star)
+    rows = Row(
+        snapshots.rate, snapshots.omega, snapshots.omega_next, snapshots.target, t, found.e_q, found.e_q_ahead, found.e_star
+    )  # fmt: skip
+    objective, plain = run.scheme.objective, run.scheme.update == "gradient"
+    terms = SnapshotTerms(*map(np.asarray, all_snapshots(network, objective, plain, omega_star, rows)))
     if not np.all(np.isfinite(terms.e_td)):
         raise InputError("`run` must have finite weights; got snapshots that are not. Train again with a smaller rate.")
+    mean = lambda a: np.sum(t.share * a, -1)
+    gamma_next, by_policy = mean(t.gamma), mean(found.e_star_policy)
+    last, counted = jax.tree.map(lambda a: a[-1], rows), t.weight > 0
+    sizes = np.logspace(-5.5, -3.5, 9) * max(float(np.linalg.norm(omega_star)), 1e-3)
+    ahead = snapshots.memory.z_next[..., 0, : run.problem.plant.n][counted][-2048:]
     return {
+        "step": snapshots.step,
         "counted": counted,
-        "e_q_now": e_q,
-        "e_q_next": e_q_next,
-        "e_star_noise": noise,
-        "e_star_policy": policy,
-        "gamma_next": t.gamma,
+        "e_q_now": found.e_q,
+        "e_q_next": mean(t.gamma * found.e_q_ahead) / np.where(gamma_next > 0, gamma_next, 1.0),
+        "e_star_noise": mean(found.e_star) - by_policy,
+        "e_star_policy": by_policy,
+        "gamma_next": gamma_next,
         "terms": terms,
         "remainder_sizes": sizes,
-        "remainder_rms": np.asarray(remainder_norms(network, omega_star, direction / length, sizes, last)),
-        "reference_residual": float(np.max(np.abs(reference.Q(states, reference.policy(states)) - reference.V(states)))),
+        "remainder_rms": np.asarray(remainder_norms(network, omega_star, _direction(run.weights - omega_star), sizes, last.t)),
+        "reference_residual": float(np.max(np.abs(reference.Q(ahead, reference.policy(ahead)) - reference.V(ahead)))),
+        "budget": error_budget(network, objective, omega_star, last, found.e_star_policy[-1], z, e_q),
+        "bounds": bounds(run, terms, rows, omega_star, counted),
     }
+
+
+def _direction(tilde):
+    length = np.linalg.norm(tilde)
+    return tilde / length if length else np.ones_like(tilde) / np.sqrt(len(tilde))

@@ -1,4 +1,4 @@
-"""ω*: the weights that represent Q* best, by Levenberg–Marquardt least squares from several starts; and which ω* is meant.
+"""ω*: the weights that represent Q* best, by Levenberg–Marquardt least squares from many starts at once; and which ω* is meant.
 
 ω* is not unique (T12): permuting hidden units, and flipping signs where φ1 is odd or even, leaves Q̂ unchanged. `nearest_equivalent`
 picks, by an assignment problem, the equivalent one nearest to given weights.
@@ -12,40 +12,44 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from rlctrl.critic.features import ACTIVATIONS
+from rlctrl.critic.least_squares import attempt, first_damping
+
+BLOCK = 2**28  # bytes of derivatives at once: as many starts together as fit
+LAWSON, ROUNDS = 24, 4  # reweightings of a sup-norm fit, and steps in each
 
 
 @functools.partial(jax.jit, static_argnames="iterations")
-def levenberg_marquardt(network, omega, z, target, iterations):
-    """Minimise the mean square of Q̂^ω(z) − target from `omega`; returns ω and its mean square.
+def levenberg_marquardt(network, omega, z, target, iterations, weight=1.0):
+    """Minimise the mean of weight·(Q̂^ω(z) − target)² from `omega`; returns ω and that mean."""
+    phi = network.features(z)
+    root = jnp.sqrt(weight)
 
-    Damping by a multiple of the identity (Levenberg: short steps where the data are silent, so ω stays small) with Nielsen's update
-    of the damping from the ratio of actual to predicted decrease (Madsen, Nielsen & Tingleff 2004, alg. 3.16).
-    """
+    def residual(omega):
+        return root * (network.layers(omega, phi)[0] - target)
 
     def model(omega):
-        J = network.gradient(omega, z)
-        r = network.value(omega, z) - target
-        return J.T @ J, J.T @ r, jnp.sum(r**2)
+        J, r = network.derivative(omega, phi) * (root[:, None] if jnp.ndim(root) else root), residual(omega)
+        return J.T @ J, J.T @ r, r @ r
 
-    def attempt(carry):
-        k, omega, (H, slope, loss), damping, growth, _ = carry
-        shift = damping * jnp.max(jnp.diag(H))
-        step = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(H + shift * jnp.eye(len(omega))), slope)
-        trial = omega + step
-        gained = loss - jnp.sum((network.value(trial, z) - target) ** 2)
-        ratio = gained / (step @ (shift * step - slope))
-        better = gained > 0  # False for NaN, so a failed factorisation only raises the damping
-        state = jax.lax.cond(better, lambda: (trial, model(trial)), lambda: (omega, (H, slope, loss)))
-        damping = jnp.clip(jnp.where(better, damping * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3), damping * growth), 1e-16, 1e16)
-        return k + 1, *state, damping, jnp.where(better, 2.0, 2 * growth), jnp.where(better, gained / loss, 1.0)
+    def step(carry):
+        k, omega, (H, slope, loss), damping, _ = carry
+        tried = attempt(omega, H, slope, loss, lambda trial: jnp.sum(residual(trial) ** 2), damping)
+        state = jax.lax.cond(tried.better, lambda: (tried.omega, model(tried.omega)), lambda: (omega, (H, slope, loss)))
+        return k + 1, *state, tried.damping, jnp.where(tried.better, tried.gained / loss, 1.0)
 
     def unfinished(carry):
-        k, _, (_, _, loss), damping, _, gain = carry
-        return (k < iterations) & (gain > 1e-9) & (loss > 1e-28 * len(target)) & (damping < 1e12)
+        k, _, (_, _, loss), damping, gain = carry
+        return (k < iterations) & (gain > 1e-9) & (loss > 1e-28 * len(target)) & (damping.value < 1e12)
 
-    start = (0, omega, model(omega), jnp.asarray(1e-3), jnp.asarray(2.0), jnp.asarray(1.0))
-    _, omega, (_, _, loss), *_ = jax.lax.while_loop(unfinished, attempt, start)
+    start = (0, omega, model(omega), first_damping(), jnp.asarray(1.0))
+    _, omega, (_, _, loss), *_ = jax.lax.while_loop(unfinished, step, start)
     return omega, loss / len(target)
+
+
+_together = jax.jit(
+    lambda network, starts, z, target, iterations: jax.vmap(lambda w: levenberg_marquardt(network, w, z, target, iterations))(starts),
+    static_argnums=4,
+)
 
 
 @jax.jit
@@ -58,14 +62,35 @@ def with_fitted_output(network, omega, z, target):
 
 
 def best_fit(network, starts, z, target, iterations, report=lambda fraction, text: None):
-    """Least squares from each start; returns all fitted weights (S, p) and their root mean squares (S,)."""
+    """Least squares from every start (S, p), many at once; returns all fitted weights (S, p) and their root mean squares (S,)."""
+    starts = jnp.stack(starts)
+    group = int(np.clip(BLOCK // (8 * len(z) * network.size), 1, len(starts)))
     fitted, errors = [], []
-    for k, start in enumerate(starts):
-        omega, loss = levenberg_marquardt(network, start, z, target, iterations)
-        fitted.append(np.asarray(omega))
-        errors.append(float(np.sqrt(loss)))
-        report((k + 1) / len(starts), f"best fit {min(errors):.3e}")
-    return np.array(fitted), np.array(errors)
+    for first in range(0, len(starts), group):
+        omegas, losses = _together(network, starts[first : first + group], z, target, iterations)
+        fitted.append(np.asarray(omegas))
+        errors.append(np.sqrt(np.asarray(losses)))
+        report((first + len(omegas)) / len(starts), f"best fit {min(e.min() for e in errors):.3e}")
+    return np.concatenate(fitted), np.concatenate(errors)
+
+
+def sup_norm_fit(network, omega, z, target):
+    """Weights of (nearly) least max |Q̂ − target|, from a least-squares fit `omega`: Lawson's reweighting, w ← w|e|, each followed by a few
+    damped steps (Lawson 1961; Rice & Usow 1968). Returns the best found and its sup error."""
+    error = lambda w: np.abs(np.asarray(_values(network, w, z)) - target)
+    best, least, weight = omega, float(error(omega).max()), np.ones(len(z))
+    for _ in range(LAWSON):
+        weight = weight * error(omega)
+        weight = weight / weight.mean()
+        omega, _ = levenberg_marquardt(network, omega, z, target, ROUNDS, jnp.asarray(weight))
+        if (size := float(error(omega).max())) < least:
+            best, least = np.asarray(omega), size
+    return best, least
+
+
+@jax.jit
+def _values(network, omega, z):
+    return network.value(omega, z)
 
 
 def nearest_equivalent(network, omega_star, omega):

@@ -85,9 +85,9 @@ class UserFeatures:
 
 
 def feature_map(name, degree, signals):
-    """φ2 of the values of some signals: "affine" (1 and every coordinate normalised to its box), "sincos" (periodic states as sine and cosine),
-    "polynomial" (all monomials of the sincos coordinates up to `degree`), "fourier" (products of waves, each up to `degree`), or a function of z.
-    Unbounded coordinates are not normalised."""
+    """φ2 of the values of some signals: "affine" (1 and every coordinate normalised to its box), "sincos" (periodic ones as sine and
+    cosine), "polynomial" (all monomials of the sincos coordinates up to `degree`), "fourier" (products of waves, each up to `degree`), or a
+    function of z. Unbounded coordinates are not normalised."""
     if callable(name):
         return _user_features(name, len(signals))
     low, high = box(signals)

@@ -92,7 +92,9 @@ class Loop:
         held = target if self.plan.objective.semi and self.plan.refresh > 1 else None
         semi_newton = self.plan.objective.semi and self.plan.update == "gauss-newton"
         rule = self._rule(state, k)
-        done = update(self.plan.update, self.network, self.plan.objective, state.rate, state.omega, target if semi_newton else held, t, rule)
+        done = update(
+            self.plan.update, self.network, self.plan.objective, state.rate, state.omega, target if semi_newton else held, t, rule
+        )
         sound = (state.failed < 0) & jnp.all(jnp.isfinite(done.omega))
         omega = jnp.where(sound, done.omega, state.omega)
         if self.plan.prioritised:

@@ -11,6 +11,7 @@ For n-step successors T11 and T12 hold as they stand with γ^n for γ: the one-s
 and so do their two parts; e^ω = dᵀω̃ − e_Q(z) + γ^n e_Q(z_n) + e*_n + R.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -114,10 +115,15 @@ def replay_gradient(network, omega, t: Transitions, objective: Objective = T13, 
     mass = t.weight / (_square(a, sweeps) + 1) ** objective.exponent
     s = mass[:, None] * _pull(errors, a, t, objective)
     used = range(1 if objective.semi else len(sweeps))
-    parts = [sum(s[:, k] @ sweeps[k][1][0] for k in used)]
+    parts = [_total(s[:, k] @ sweeps[k][1][0] for k in used)]
     for layer in range(len(network.hidden)):
-        parts.append(sum((s[:, k, None] * sweeps[k][2][layer]).T @ sweeps[k][1][1 + layer] for k in used).ravel())
+        parts.append(_total((s[:, k, None] * sweeps[k][2][layer]).T @ sweeps[k][1][1 + layer] for k in used).ravel())
     return jnp.concatenate(parts), jnp.sum(t.share * errors, -1)
+
+
+def _total(parts):
+    """Their sum, without starting from 0."""
+    return functools.reduce(jnp.add, parts)
 
 
 def _pull(errors, a, t, objective):

@@ -113,7 +113,7 @@ def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, checkpo
     store = Checkpoint.open(checkpoint, lambda: fingerprint(mark), state)
     state, rows = _run(loop, scheme, state, steps, several, store, progress)
     cut = [jax.tree.map(lambda a, k=k: a[k], (state, rows)) for k in range(len(seeds))] if several else [(state, rows)]
-    found = tuple(_training(problem, critic, scheme, loop, *parts, steps, s) for parts, s in zip(cut, seeds, strict=True))
+    found = tuple(_training(problem, critic, scheme, loop, state, rows, steps, s) for (state, rows), s in zip(cut, seeds, strict=True))
     for training in found:
         if not training.finished:
             raise NotConverged(training.message, training)

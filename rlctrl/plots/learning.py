@@ -84,11 +84,11 @@ def spectrum_panel(d, ax):
         values = np.where(spectrum[k] > 1e-16 * spectrum[k, 0], spectrum[k], np.nan)
         pen = {"color": colour, "marker": "o", "markersize": 4, "markevery": [rank[k] - 1]}
         ax.plot(np.arange(1, len(values) + 1), values, label=f"k = {d.step[k]}: rank {rank[k]}", **pen)
-    ax.axhline(d.run.scheme.memory / 4, color=GREY, linestyle=":", linewidth=1.0, label="bound M/4")
+    ax.axhline(d.run.scheme.rows / 4, color=GREY, linestyle=":", linewidth=1.0, label="bound M/4")
     ax.set(xlabel="index", ylabel="eigenvalue of A")
     ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     scale(ax, "y", spectrum[shown])
-    legend(ax, 2, title=f"M = {d.run.scheme.memory} transitions, p = {len(d.omega_star)} weights")
+    legend(ax, 2, title=f"M = {d.run.scheme.rows} transitions, p = {len(d.omega_star)} weights")
 
 
 def lyapunov_panel(d, apart, ax):
@@ -96,7 +96,7 @@ def lyapunov_panel(d, apart, ax):
     t = d.terms
     terms = {
         r"$-2\lambda\tilde\omega^\top A\tilde\omega$": t.term_excitation, r"$-2\lambda\tilde\omega^\top b$": t.term_bias,
-        r"$-2\lambda\tilde\omega^\top q$": t.term_remainder, r"$\lambda^2\|A\tilde\omega+b+q\|^2$": t.term_square,
+        r"$-2\lambda\tilde\omega^\top q$": t.term_remainder + t.term_lag, r"$\lambda^2\|A\tilde\omega+b+q\|^2$": t.term_square,
     }  # fmt: skip
     if not apart:
         change = r"measured $\|\tilde\omega_{k+1}\|^2-\|\tilde\omega_k\|^2$"
