@@ -23,14 +23,42 @@ ORDERS = (1, 3, 5)
 UNROLLED = 64  # terms of an interpolation that are written out; more are looped over
 
 
-@record(arrays=("nodes", "middles", "widths", "pieces", "starts", "inverse", "count"), static=("order", "period", "uniform"))
+@record(arrays=("first", "low", "pitch", "depth"))
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """Finds the interval of a point among unequal ones: `first` interval by bucket of width `pitch` from `low`, at most `depth` further."""
+
+    first: Any
+    low: Any
+    pitch: Any
+    depth: Any
+
+    @classmethod
+    def of(cls, nodes, high):
+        """Four buckets a node up to `high`."""
+        count = 4 * len(nodes)
+        pitch = (high - nodes[0]) / count
+        ends = nodes[0] + pitch * (np.arange(count + 1) + np.array([[-1e-6], [1e-6]]))  # a point may round into the bucket beside
+        lowest, highest = np.maximum(np.searchsorted(nodes, ends, side="right") - 1, 0)
+        return cls(lowest[:-1].astype(np.int32), nodes[0], pitch, np.int32(np.max(highest[1:] - lowest[:-1])))
+
+    def interval(self, nodes, x):
+        """Number of the interval of x, traced by JAX."""
+        first = jnp.asarray(self.first)
+        place = jnp.clip(jnp.floor((x - self.low) / self.pitch), 0, len(first) - 1).astype(np.int32)
+        further = lambda _, i: i + (x >= jnp.asarray(nodes)[i + 1]).astype(np.int32)
+        return lax.fori_loop(0, self.depth, further, first[place])
+
+
+@record(arrays=("nodes", "middles", "widths", "pieces", "starts", "inverse", "count", "guide"), static=("order", "period"))
 @dataclass(frozen=True, eq=False)
 class Axis:
     """One axis: node positions, and for each interval the polynomial pieces of the order+1 B-splines alive on it.
 
     On interval i, with s = (x − middle_i)/width_i, weight j is Σ_l pieces[i, j, l] s^l and belongs to coefficient starts[i]+j
-    (modulo the number of nodes if periodic). `inverse` maps node values to coefficients. `count` is the number of nodes; the arrays may
-    be longer (`padded`), so that grids of several sizes share one compiled function. NumPy arrays in, NumPy arrays out.
+    (modulo the number of nodes if periodic). `inverse` maps node values to coefficients (empty at order 1, where they are the same). `count` is the number of nodes; the arrays may
+    be longer (`padded`), so that grids of several sizes share one compiled function. NumPy arrays in, NumPy arrays out. `guide`: where
+    nodes are not equally spaced.
     """
 
     nodes: Any
@@ -40,9 +68,9 @@ class Axis:
     starts: Any
     inverse: Any
     count: Any
+    guide: Guide | None
     order: int
     period: float | None
-    uniform: bool
 
     @property
     def size(self):
@@ -53,27 +81,24 @@ class Axis:
         """The same axis in arrays for `size` nodes."""
         more = size - self.size
         last = lambda a: np.concatenate([a, np.repeat(np.asarray(a)[-1:], more, 0)])
-        inverse = np.eye(size)
-        inverse[: self.size, : self.size] = self.inverse
+        inverse = np.eye(size if self.order > 1 else 0)
+        inverse[: len(self.inverse), : len(self.inverse)] = self.inverse
         arrays = {name: last(getattr(self, name)) for name in ("nodes", "middles", "widths", "pieces", "starts")}
-        return replace(self, inverse=inverse, **arrays)
+        guide = self.guide and replace(self.guide, first=np.pad(self.guide.first, (0, 4 * more), mode="edge"))
+        return replace(self, inverse=inverse, guide=guide, **arrays)
 
     def matrix(self, x) -> np.ndarray:
         """Values at coordinates x (k,) from node values: (k, nodes)."""
         rows = np.zeros((len(x), self.size))
-        for index, weight in self.terms(np.asarray(x)):
+        for index, weight in self.terms(self.place(np.asarray(x))):
             np.add.at(rows, (np.arange(len(x)), index), weight)
         return rows if self.order == 1 else rows @ self.inverse
 
-    def stencil(self, x):
-        """Coefficient indices and weights (..., order+1) for coordinates x (...)."""
-        xp, pairs = _module(self.nodes, x), self.terms(x)
-        return xp.stack([i for i, _ in pairs], -1), xp.stack([w for _, w in pairs], -1)
-
-    def terms(self, x):
-        """The same as a list of order+1 pairs (index, weight), each of shape (...)."""
-        xp = _module(self.nodes, x)
-        i, s = self._position(x, xp)
+    def terms(self, place):
+        """Coefficient indices and weights at a `place` (...): order+1 pairs, each of shape (...)."""
+        xp = _module(self.nodes, place)
+        i = xp.clip(xp.floor(place), 0, self._last).astype(np.int32)
+        s = place - i - 0.5
         if self.order == 1:
             weights = [0.5 - s, 0.5 + s]
         else:
@@ -86,18 +111,21 @@ class Axis:
         turned = lambda index: index if self.period is None else xp.where(index >= self.count, index - self.count, index)
         return [(turned(first + j), weight) for j, weight in enumerate(weights)]
 
-    def _position(self, x, xp):
-        """Interval i (...) and place s in [−½, ½] on it (beyond, outside the grid)."""
-        last = self.count - (2 if self.period is None else 1)
-        if not self.uniform:
-            x = x if self.period is None else self.nodes[0] + xp.mod(x - self.nodes[0], self.period)
-            i = xp.clip(xp.searchsorted(xp.asarray(self.nodes), x, side="right") - 1, 0, last).astype(np.int32)
-            return i, (x - xp.asarray(self.middles)[i]) / xp.asarray(self.widths)[i]
-        place = (x - self.nodes[0]) * (1 / xp.asarray(self.widths)[0])
-        if self.period is not None:
-            place = place - self.count * xp.floor(place * (1 / self.count))
-        i = xp.clip(xp.floor(place), 0, last).astype(np.int32)
-        return i, place - i - 0.5
+    def place(self, x):
+        """Interval of coordinates x (...) plus the part of it that lies below x (outside [0, 1] beyond the grid)."""
+        xp = _module(self.nodes, x)
+        if self.guide is None:
+            place = (x - self.nodes[0]) * (1 / xp.asarray(self.widths)[0])
+            return place if self.period is None else place - self.count * xp.floor(place * (1 / self.count))
+        x = x if self.period is None else self.nodes[0] + xp.mod(x - self.nodes[0], self.period)
+        i = np.searchsorted(self.nodes, x, side="right") - 1 if xp is np else self.guide.interval(self.nodes, lax.stop_gradient(x))
+        i = xp.clip(i, 0, self._last)
+        return i + 0.5 + (x - xp.asarray(self.middles)[i]) / xp.asarray(self.widths)[i]
+
+    @property
+    def _last(self):
+        """Number of the last interval."""
+        return self.count - (2 if self.period is None else 1)
 
 
 def make_axis(nodes, order=1, period=None) -> Axis:
@@ -117,7 +145,18 @@ def make_axis(nodes, order=1, period=None) -> Axis:
     )
     ends = np.append(nodes, nodes[0] + period) if period else nodes
     widths, middles = np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
-    uniform = bool(np.ptp(widths) <= 1e-9 * widths[0])
+    guide = None if np.ptp(widths) <= 1e-9 * widths[0] else Guide.of(nodes, ends[-1])
+    starts, pieces, inverse = _linear(widths) if order == 1 else _splines(nodes, middles, widths, order, period)
+    return Axis(nodes, middles, widths, pieces, starts.astype(np.int32), inverse, len(nodes), guide, order, period)
+
+
+def _linear(widths):
+    """starts, pieces and inverse of order 1, where coefficients are node values."""
+    return np.arange(len(widths)), np.tile([[0.5, -1.0], [0.5, 1.0]], (len(widths), 1, 1)), np.zeros((0, 0))
+
+
+def _splines(nodes, middles, widths, order, period):
+    """The same of any order."""
     knots = _knots(nodes, order, period)
     span = np.clip(np.searchsorted(knots, middles, side="right") - 1, order, len(knots) - order - 2)
     starts = span - order
@@ -130,7 +169,7 @@ def make_axis(nodes, order=1, period=None) -> Axis:
     rows = basis(nodes)
     for column in range(rows.shape[1]):  # on a periodic axis the splines beyond one turn are the first ones again
         collocation[:, column % len(nodes)] += rows[:, column]
-    return Axis(nodes, middles, widths, pieces, starts.astype(np.int32), np.linalg.inv(collocation), len(nodes), order, period, uniform)
+    return starts, pieces, np.linalg.inv(collocation)
 
 
 def _knots(nodes, order, period):
@@ -199,28 +238,42 @@ class Grid:
             table = xp.moveaxis(xp.tensordot(xp.asarray(matrix), table, axes=(1, k)), 0, k)
         return table.reshape(-1)
 
+    def places(self, x):
+        """Places (see `Axis.place`) of points x (..., d): one array (...) an axis."""
+        return [axis.place(x[..., k]) for k, axis in enumerate(self.axes)]
+
     def stencil(self, x):
         """Flat coefficient indices and weights (..., (order+1)^d) for points x (..., d): precompute once, sum often."""
-        pairs = [axis.stencil(x[..., k]) for k, axis in enumerate(self.axes)]
+        return self.stencil_at(self.places(x))
+
+    def stencil_at(self, places):
+        """The same at `places`."""
+        pairs = [axis.terms(place) for axis, place in zip(self.axes, places, strict=True)]
+        corners = [self._corner(corner) for corner in itertools.product(*pairs)]
+        return tuple(_module(*parts).stack(parts, -1) for parts in zip(*corners, strict=True))
+
+    def _corner(self, pairs):
+        """Flat index and weight of one pair (index, weight) an axis."""
         index, weight = pairs[0]
         for (i, w), axis in zip(pairs[1:], self.axes[1:], strict=True):
-            index = (index[..., :, None] * axis.size + i[..., None, :]).reshape(*x.shape[:-1], -1)
-            weight = (weight[..., :, None] * w[..., None, :]).reshape(*x.shape[:-1], -1)
+            index, weight = index * axis.size + i, weight * w
         return index, weight
 
     def evaluate(self, coefficients, x):
         """Interpolated value (...) at points x (..., d); trailing axes of `coefficients` beyond the first are carried along."""
-        terms = [axis.terms(x[..., k]) for k, axis in enumerate(self.axes)]
+        return self.evaluate_at(coefficients, self.places(x))
+
+    def evaluate_at(self, coefficients, places):
+        """The same at `places`."""
+        terms = [axis.terms(place) for axis, place in zip(self.axes, places, strict=True)]
         table = jnp.asarray(coefficients)
         extra = (None,) * (table.ndim - 1)
 
         def added(total, corner):
-            index, weight = corner[0]
-            for (i, w), axis in zip(corner[1:], self.axes[1:], strict=True):
-                index, weight = index * axis.size + i, weight * w
+            index, weight = self._corner(corner)
             return total + weight[(..., *extra)] * table[index]
 
-        side, start = self.order + 1, jnp.zeros(x.shape[:-1] + table.shape[1:])
+        side, start = self.order + 1, jnp.zeros(places[0].shape + table.shape[1:])
         if side ** len(self.axes) <= UNROLLED:
             for corner in itertools.product(*terms):
                 start = added(start, corner)

@@ -4,7 +4,9 @@
 sparse matrix. JAX evaluates the plant on blocks of nodes, one compiled function for the grids of all levels (their arrays are padded to
 `capacity`); sparse products are SciPy's. Node values are NumPy arrays (S,), policies (S, m).
 
-Where noise is additive, `noise_first` applies the expectation to V once, W(y) = E V(y + Γw) on the grid, instead of once per input.
+Where noise is additive, the expectation may be applied to V once, W(y) = E V(y + Γw), instead of once per input: `noise_first` interpolates
+W on the grid; `split` finds it exactly where V is linear between nodes and noise moves one axis, since W is then linear between the nodes
+less the shifts of the noise.
 """
 
 import functools
@@ -57,6 +59,22 @@ class Expectation:
 
 
 @dataclass(frozen=True, eq=False)
+class Split:
+    """The same without interpolation: `grid` has all places where W bends; `matrix` acts along one axis of the table of V."""
+
+    grid: Grid
+    matrix: Any
+    shape: tuple[int, ...]
+    axis: int
+
+    def apply(self, values):
+        """W at its nodes from V at those of its grid."""
+        table = np.moveaxis(values.reshape(self.shape), self.axis, 0)
+        found = self.matrix @ table.reshape(len(table), -1)
+        return np.moveaxis(found.reshape(-1, *table.shape[1:]), 0, self.axis).reshape(-1)
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """A sparse matrix with equally many entries in every row, cut into one piece a core."""
 
@@ -103,8 +121,9 @@ class PolicyOperator:
 class Bellman:
     """T and T^π on the node values (S,) of `grid`, for one quadrature `rule` of the noise; `kernel` carries γ.
 
-    `capacity`: shape to which the arrays of the grid are padded. `expectation`: given where noise comes first; then the transitions are
-    those of the mean.
+    `capacity`: shape to which the arrays of the grid are padded. `room`: bytes that may be kept from one sweep to the next. `expectation`:
+    given where noise comes first; then the transitions are those of the mean (of `operator` only if W is interpolated: a matrix without
+    the detour is smaller).
     """
 
     kernel: Kernel
@@ -112,7 +131,8 @@ class Bellman:
     inputs: InputSet
     rule: tuple
     capacity: tuple[int, ...]
-    expectation: Expectation | None = None
+    room: float = 0.0
+    expectation: Expectation | Split | None = None
 
     @functools.cached_property
     def points(self) -> np.ndarray:
@@ -134,27 +154,53 @@ class Bellman:
         return coefficients if self.expectation is None else self.expectation.apply(coefficients)
 
     def improve(self, values, policy, mode="all"):
-        """T V at the nodes (S,) and the maximising inputs (S, m); never worse than the given `policy` (S, m), so that iterations cannot
-        cycle. `mode`: search from "all" candidates, take the best of them as it is ("rough"), search only "near" the given policy, or
-        take the "policy" as it is (T^π V)."""
-        landing = self._landing
-        tried = len(self.inputs.candidates) if mode in ("all", "rough") else 3
+        """T V at the nodes (S,) and the maximising inputs (S, m); never worse than the given `policy` (S, m; of candidates, for inputs that
+        have finitely many values), so that iterations cannot cycle. `mode`: search from "all" candidates, take the best of them as it is
+        ("rough"), search only "near" the given policy, or take the "policy" as it is (T^π V)."""
+        tried = 3 if mode == "near" else len(self.inputs.candidates)
         block = int(np.clip(BLOCK // tried, 1, 4096))
         room = int(np.prod(self.capacity)) + block
         policy = np.concatenate([policy, np.zeros((room - self.size, policy.shape[1]))])
         kernel, grid, rule = self._transitions
-        coefficients = landing.embed(self.ahead(values), self._landing_capacity)
+        coefficients = self._landing.embed(self.ahead(values), self._landing_capacity)
         numbers = self.grid.padded(self.capacity)
-        half = -(-self.size // (block * THREADS)) * block
-        pieces = [(first, min(first + half, self.size)) for first in range(0, self.size, half)]
+        pieces = self._pieces(block)
+        known = self._landings if mode in ("all", "rough") and self.keeps_landings else [None] * len(pieces)
 
-        def run(piece):
-            return jax.block_until_ready(_improve(kernel, numbers, grid, self.inputs, rule, coefficients, policy, *piece, block, mode))
+        def run(piece, known):
+            return jax.block_until_ready(
+                _improve(kernel, numbers, grid, self.inputs, rule, coefficients, policy, *piece, known, block, mode)
+            )
 
-        found = in_threads(run, pieces)
+        found = in_threads(run, pieces, known)
         parts = [[np.asarray(a)[first:last] for a in pair] for pair, (first, last) in zip(found, pieces, strict=True)]
         best, chosen = (np.concatenate(part) for part in zip(*parts, strict=True))
         return best, chosen
+
+    def _pieces(self, block):
+        """Node numbers (first, beyond the last) for every core."""
+        share = -(-self.size // (block * THREADS)) * block
+        return [(first, min(first + share, self.size)) for first in range(0, self.size, share)]
+
+    @property
+    def keeps_landings(self) -> bool:
+        """Whether the places to which the candidates lead are kept: one of them a candidate, and room for them."""
+        alone = len(self._transitions[2][1]) == 1 and not self.kernel.can_end
+        return alone and self.landing_bytes() <= self.room
+
+    def landing_bytes(self) -> float:
+        """Bytes of these places."""
+        return 8.0 * float(np.prod(self.capacity)) * len(self.inputs.candidates) * len(self.grid.axes)
+
+    @functools.cached_property
+    def _landings(self):
+        """These places by node and candidate, in arrays for the largest grid, for every core."""
+        kernel, grid, (nodes, _) = self._transitions
+        block = int(np.clip(BLOCK // len(self.inputs.candidates), 1, 4096))
+        count = -(-int(np.prod(self.capacity)) // (block * THREADS)) * block
+        numbers, candidates = self.grid.padded(self.capacity), np.asarray(self.inputs.candidates)
+        run = lambda piece: jax.block_until_ready(_places(kernel, numbers, grid, candidates, nodes[0], *piece, count, block))
+        return in_threads(run, self._pieces(block))
 
     @property
     def _landing(self) -> Grid:
@@ -163,6 +209,8 @@ class Bellman:
 
     @property
     def _landing_capacity(self):
+        if isinstance(self.expectation, Split):
+            return tuple(c * -(-b // a) for a, b, c in zip(self.grid.shape, self._landing.shape, self.capacity, strict=True))
         extra = [b - a for a, b in zip(self.grid.shape, self._landing.shape, strict=True)]
         return tuple(c + e for c, e in zip(self.capacity, extra, strict=True))
 
@@ -191,28 +239,26 @@ class Bellman:
 
     def operator(self, policy) -> PolicyOperator:
         """T^π as a sparse matrix on the coefficients."""
+        if isinstance(self.expectation, Split):
+            return replace(self, expectation=None).operator(policy)
         kernel, grid, (nodes, mass) = self._transitions
-        nodes, mass = np.asarray(nodes), np.asarray(mass)
-        landing = self._landing
-        numbers, count = self.grid.padded(self.capacity), int(np.prod(landing.shape))
-        places = landing.embed(np.arange(count), self._landing_capacity).astype(np.int32)  # node number by place in padded arrays
-        terms = (self.grid.order + 1) ** len(self.grid.axes)
+        numbers, landing = self.grid.padded(self.capacity), self._landing
+        width = len(mass) * (self.grid.order + 1) ** len(self.grid.axes)
         constant = np.empty(self.size)
-        index, weight = np.empty((self.size, len(mass), terms), np.int32), np.empty((self.size, len(mass), terms))
+        index, weight = np.empty((self.size, width), np.int32), np.empty((self.size, width))
 
         def fill(first):
             last = min(first + TABLE_BLOCK, self.size)
             inputs = np.zeros((TABLE_BLOCK, policy.shape[1]))
             inputs[: last - first] = policy[first:last]
-            parts = _landing_of(kernel, numbers, grid, first, last, inputs, nodes, mass)
-            reward, ending, columns, weights = (np.asarray(a)[: last - first] for a in parts)
-            constant[first:last] = reward + ending
-            index[first:last], weight[first:last] = places[columns], weights
+            reward, mass_there, places = _landing_of(kernel, numbers, grid, first, last, inputs, np.asarray(nodes), np.asarray(mass))
+            columns, weights = landing.stencil_at([np.asarray(p)[: last - first] for p in places])
+            constant[first:last] = np.asarray(reward)[: last - first]
+            index[first:last] = columns.reshape(-1, width)
+            np.multiply(weights, np.asarray(mass_there)[: last - first, :, None], out=weight[first:last].reshape(weights.shape))
 
         in_threads(fill, range(0, self.size, TABLE_BLOCK))
-        width = len(mass) * terms
-        matrix = Rows.of(index.reshape(self.size, width), weight.reshape(self.size, width), count)
-        return PolicyOperator(self, constant, matrix)
+        return PolicyOperator(self, constant, Rows.of(index, weight, int(np.prod(landing.shape))))
 
     def share_leaving(self, policy) -> float:
         """Share of the transitions from the nodes under a policy that leave the box, by probability."""
@@ -222,13 +268,13 @@ class Bellman:
         return float(np.concatenate(found)[: self.size].mean())
 
 
-def in_threads(work, pieces) -> list:
-    """work(piece) for all pieces, as many at once as the machine has cores: JAX and NumPy let go of the interpreter while they compute."""
-    pieces = list(pieces)
+def in_threads(work, *pieces) -> list:
+    """work(*piece) for all pieces, as many at once as the machine has cores: JAX and NumPy let go of the interpreter while they compute."""
+    pieces = list(zip(*pieces, strict=True))
     if len(pieces) == 1:
-        return [work(pieces[0])]
+        return [work(*pieces[0])]
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(work, pieces))
+        return list(pool.map(lambda piece: work(*piece), pieces))
 
 
 def noise_first(bellman) -> Bellman:
@@ -245,6 +291,31 @@ def noise_first(bellman) -> Bellman:
         row = sparse.csr_array((probability * weight.reshape(-1), index.reshape(-1), start), shape=matrix.shape)
         matrix = matrix + row
     return replace(bellman, expectation=Expectation(extended, matrix))
+
+
+def split(bellman) -> Bellman:
+    """The operator with W found exactly, where that pays; else as it was."""
+    shifts, mass = np.asarray(_shifts(bellman.kernel, bellman.rule[0])), np.asarray(bellman.rule[1])
+    moved = np.flatnonzero(np.any(shifts != 0, 0))
+    if len(moved) != 1 or 2 * len(mass) > len(bellman.inputs.candidates):
+        return bellman
+    k, grid = int(moved[0]), bellman.grid
+    axis, (low, high) = grid.axes[k], (float(np.asarray(side)[moved[0]]) for side in (bellman.kernel.low, bellman.kernel.high))
+    bends = _bends(axis, shifts[:, k])
+    after = np.add.outer(bends, shifts[:, k])
+    after = np.clip(after, low, high) if bellman.kernel.exit == "clip" and axis.period is None else after
+    index, weight = Grid((axis,)).stencil(after[..., None])
+    matrix = Rows.of(index.reshape(len(bends), -1), (weight * mass[:, None]).reshape(len(bends), -1), axis.size)
+    axes = (*grid.axes[:k], make_axis(bends, 1, axis.period), *grid.axes[k + 1 :])
+    return replace(bellman, expectation=Split(Grid(axes), matrix, grid.shape, k))
+
+
+def _bends(axis, shifts):
+    """Where Σ V(y + shift) bends along an axis on which V bends at the nodes."""
+    places = np.subtract.outer(axis.nodes, shifts).ravel()
+    places = np.sort(places if axis.period is None else axis.nodes[0] + np.mod(places - axis.nodes[0], axis.period))
+    rounding = 1e-14 * np.max(np.abs(places))
+    return places[np.append(True, np.diff(places) > rounding)]
 
 
 @jax.jit
@@ -268,22 +339,30 @@ def _shifts(kernel, nodes):
 
 
 @functools.partial(jax.jit, static_argnames=("block", "mode"))
-def _improve(kernel, numbers, grid, inputs, rule, coefficients, policy, first, last, block, mode):
-    """Best value and input at the nodes first … last−1 (of the padded grid `numbers`), in arrays as long as `policy`."""
+def _improve(kernel, numbers, grid, inputs, rule, coefficients, policy, first, last, known, block, mode):
+    """Best value and input at the nodes first … last−1 (of the padded grid `numbers`), in arrays as long as `policy`; `known`: their
+    `_places`."""
     value, candidates = GridValue(grid, coefficients), jnp.asarray(inputs.candidates)
+    rounds, finite = (0 if mode == "rough" else ROUNDS), not inputs.continuous
 
     def one(k, out):
         here = first + k * block
         x = numbers.node(jnp.minimum(here + jnp.arange(block), last - 1))
         old = lax.dynamic_slice_in_dim(jnp.asarray(policy), here, block)
         q = lambda u: kernel.backup(value.at, x[:, None], u, rule)
+        start = jnp.broadcast_to(candidates, (block, *candidates.shape))
+        start = start if finite else jnp.concatenate([start, old[:, None]], 1)
         if mode == "policy":
             u, v = old, q(old[:, None])[:, 0]
         elif mode == "near":
             u, v = maximise(q, inputs, inputs.beside(old))
+        elif known is None:
+            u, v = maximise(q, inputs, start, rounds)
         else:
-            start = jnp.concatenate([jnp.broadcast_to(candidates, (block, *candidates.shape)), old[:, None]], 1)
-            u, v = maximise(q, inputs, start, 0 if mode == "rough" else ROUNDS)
+            places = [lax.dynamic_slice_in_dim(p, k * block, block) for p in known]
+            values = kernel.reward(x[:, None], candidates) + kernel.gamma * grid.evaluate_at(coefficients, places)
+            values = values if finite else jnp.concatenate([values, q(old[:, None])], 1)
+            u, v = maximise(q, inputs, start, rounds, values)
         if kernel.can_end:
             v = jnp.where(kernel.ended(x), kernel.exit_value(x), v)
         return tuple(lax.dynamic_update_slice_in_dim(a, b, here, 0) for a, b in zip(out, (v, u), strict=True))
@@ -292,21 +371,33 @@ def _improve(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
     return lax.fori_loop(0, (last - first + block - 1) // block, one, start)
 
 
+@functools.partial(jax.jit, static_argnames=("count", "block"))
+def _places(kernel, numbers, grid, candidates, noise, first, last, count, block):
+    """Where all candidates (A, m) lead from the nodes first … last−1: places on `grid`, arrays (count, A)."""
+
+    def one(k, out):
+        x = numbers.node(jnp.minimum(first + k * block + jnp.arange(block), last - 1))
+        places = grid.places(lax.optimization_barrier(kernel.step(x[:, None], candidates, noise)[0]))
+        return [lax.dynamic_update_slice_in_dim(a, p, k * block, 0) for a, p in zip(out, places, strict=True)]
+
+    start = [jnp.zeros((count, len(candidates))) for _ in grid.axes]
+    return lax.fori_loop(0, (last - first + block - 1) // block, one, start)
+
+
 @jax.jit
 def _landing_of(kernel, numbers, grid, first, last, policy, nodes, mass):
-    """At a block of nodes (B,), for K noise nodes: reward (or exit value), what the ending transitions give, and the weighted stencils
-    (B, K, terms) of the others."""
+    """At a block of nodes (B,), for K noise nodes: reward (or exit value) and what the ending transitions give, the discounted mass (B, K)
+    of the others, and the places on `grid` they lead to."""
     x = numbers.node(jnp.minimum(first + jnp.arange(len(policy)), last - 1))
     x_next = lax.optimization_barrier(kernel.step(x[:, None], policy[:, None], nodes)[0])
-    reward, ending, mass = kernel.reward(x, policy), jnp.zeros(len(policy)), kernel.gamma * mass * jnp.ones((len(policy), 1))
+    reward, mass = kernel.reward(x, policy), kernel.gamma * mass * jnp.ones((len(policy), 1))
     if kernel.can_end:
         over, end = kernel.ended(x), kernel.ended(x_next)
-        reward = jnp.where(over, kernel.exit_value(x), reward)
         ending = jnp.sum(jnp.where(end & ~over[:, None], mass * kernel.exit_value(x_next), 0.0), -1)
+        reward = jnp.where(over, kernel.exit_value(x), reward + ending)
         mass = jnp.where(end | over[:, None], 0.0, mass)
         x_next = jnp.where(end[..., None], kernel.clip(x_next), x_next)
-    index, weight = grid.stencil(x_next)
-    return reward, ending, index, mass[..., None] * weight
+    return reward, mass, grid.places(x_next)
 
 
 @jax.jit
