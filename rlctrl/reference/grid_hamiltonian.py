@@ -22,18 +22,22 @@ from rlctrl.tree import record
 
 def coefficients(generator, steps, noisy, x, u):
     """c_j(x, u), (..., J): drift up and down per axis, and with noise the monotone and the full diffusion."""
-    b = generator.drift(x, u)
-    parts = [jnp.maximum(b, 0), jnp.maximum(-b, 0)]
-    if noisy:
-        a = generator.covariance(x, u)
-        kept = kept_correlation(a, steps)
-        axis = jnp.diagonal(a, axis1=-2, axis2=-1) / 2
-        taken = jnp.sum(jnp.abs(kept) / steps, -1) * steps / 2
-        cross = [kept[..., k, i] for k, i in pairs(len(steps))]
-        full = [a[..., k, i] for k, i in pairs(len(steps))]
-        parts += [jnp.maximum(axis - taken, 0), *(jnp.maximum(s * c, 0)[..., None] for c in cross for s in (1, -1)), axis]
-        parts += [c[..., None] for c in full]
-    return jnp.concatenate(parts, -1)
+    return jnp.stack(_columns(generator, steps, noisy, x, u), -1)
+
+
+def _columns(generator, steps, noisy, x, u):
+    """The c_j one by one."""
+    n, b = len(steps), generator.drift(x, u)
+    found = [jnp.maximum(sign * b[..., k], 0) for sign in (1, -1) for k in range(n)]
+    if not noisy:
+        return found
+    a = generator.covariance(x, u)
+    kept = kept_correlation(a, steps)
+    axis = jnp.diagonal(a, axis1=-2, axis2=-1) / 2
+    taken = jnp.sum(jnp.abs(kept) / steps, -1) * steps / 2
+    found += [jnp.maximum(axis[..., k] - taken[..., k], 0) for k in range(n)]
+    found += [jnp.maximum(sign * kept[..., k, i], 0) for k, i in pairs(n) for sign in (1, -1)]
+    return found + [axis[..., k] for k in range(n)] + [a[..., k, i] for k, i in pairs(n)]
 
 
 def kept_correlation(a, steps):
@@ -64,7 +68,8 @@ class GridHamiltonian:
 
     def at(self, x, u, g):
         """ℓ(x,u) + Σ_j c_j(x,u) g_j."""
-        return self.generator.reward_rate(x, u) + jnp.sum(coefficients(self.generator, self.steps, self.noisy, x, u) * g, -1)
+        terms = _columns(self.generator, self.steps, self.noisy, x, u)
+        return self.generator.reward_rate(x, u) + sum(c * g[..., j] for j, c in enumerate(terms))
 
     def starts(self, x, old, g):
         """Where the search for the maximum begins: the old input and the candidates, or the vertices of the pieces of H."""

@@ -20,6 +20,7 @@ from scipy.sparse import linalg
 
 from rlctrl.reference.chunks import in_chunks
 from rlctrl.reference.grid_hamiltonian import GridHamiltonian, best_input, parts
+from rlctrl.reference.krylov import bicgstab
 from rlctrl.reference.markov_chain import differences
 
 FILTER = 1.0  # bound of the filter, relative to the size of the terms of the equation, times √(1/cells a side)
@@ -28,7 +29,10 @@ TRACE = (
     1e-11  # discount of an undiscounted problem, per crossing of the grid: a policy that never ends gets a huge value, no singular matrix
 )
 PIVOT = 0.1  # least diagonal pivot, relative to its column
-BLOCK, CHUNK = 1024, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
+ACCURATE, INEXACT = 1e-8, 1e-3  # residuals of BiCGSTAB, relative to the right side: for bounds, and for the values of one of many policies
+STEPS = 12  # most of them, before a factorisation of its own pays
+SIMILAR = 0.2  # factor by which the bound falls from one policy to the next where the factors of the one serve for the other
+BLOCK, CHUNK = 2048, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,18 @@ class Scheme:
         c = self.parts(policy)[0]
         return [c * self.blended(share).apply(values, self.end) for share in (0.0, 1.0)]
 
-    def evaluate(self, blend, greedy, values, shift=0.0):
-        """The inverse of the linear operator of a policy and the solution of H_u(V) = shift·(V − values); NaN where it is singular."""
+    def evaluate(self, blend, greedy, values, shift=0.0, near=None):
+        """The inverse of the linear operator of a policy and the solution of H_u(V) = shift·(V − values); NaN where it is singular.
+        `near`: the inverse for a policy that is nearly the same; with a discount its factors serve for this one too."""
         free = ~self.fixed
         matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(greedy.c * free[:, None])
         right = np.where(free, greedy.rate + np.sum(greedy.c * blend.out, 1) * self.end + shift * values, self.given)
         try:
-            inverse = _inverse(matrix, self.order, len(self.grid.axes) == 3)
-            return inverse, inverse(right)
+            if near is None or len(self.grid.axes) == 3 or self.rho > float(self.hamiltonian.generator.rho):
+                inverse = Inverse.of(matrix, self.order, len(self.grid.axes) == 3)
+                return inverse, inverse(right)
+            inverse = near.adapted(matrix)
+            return inverse, values + inverse(right - matrix @ values, INEXACT)
         except RuntimeError:  # exactly singular, or not finite
             return np.zeros_like, np.full(len(values), np.nan)
 
@@ -131,21 +139,49 @@ def _ends(kernel, x):
     return kernel.exit_value(x), jnp.zeros(len(x), bool) if target is None else target(x, kernel.p) <= 0
 
 
-def _inverse(matrix, order, krylov):
-    """b → matrix⁻¹b by sparse LU in that order of elimination; with `krylov` by GMRES with an incomplete LU, and LU where that fails.
-    RuntimeError if the matrix is singular."""
+@dataclass(frozen=True)
+class Inverse:
+    """b → matrix⁻¹b. `matrix` has rows of size one, in the order of elimination; `factored` is matrix⁻¹ itself, or (not `exact`) that of a
+    similar one, which then preconditions BiCGSTAB."""
+
+    matrix: Any
+    scale: Any
+    order: Any
+    factored: Any
+    exact: bool
+
+    @classmethod
+    def of(cls, matrix, order, krylov) -> "Inverse":
+        """By sparse LU; with `krylov` by GMRES with an incomplete LU, and LU where that fails. RuntimeError if the matrix is singular."""
+        scaled, scale = _scaled(matrix, order)
+        return cls(scaled, scale, order, _krylov(scaled) if krylov else _factorised(scaled).solve, True)
+
+    def adapted(self, matrix) -> "Inverse":
+        """The inverse of a similar matrix."""
+        return Inverse(*_scaled(matrix, self.order), self.order, self.factored, False)
+
+    def __call__(self, b, part=ACCURATE):
+        """To a residual (in rows of size one) of that part of b where not exact."""
+        right, found = (self.scale * b)[self.order], np.empty_like(b)
+        found[self.order] = self.factored(right) if self.exact else self._near(right, part * float(np.max(np.abs(right))))
+        return found
+
+    def _near(self, right, accuracy):
+        found, reached = bicgstab(lambda y: self.matrix @ self.factored(y), right, accuracy, STEPS)
+        return self.factored(found) if reached else _factorised(self.matrix).solve(right)
+
+
+def _scaled(matrix, order):
+    """A matrix with rows of size one in an order of elimination, and the factors of the rows before. RuntimeError if it is not finite."""
     if not np.all(np.isfinite(matrix.data)):
         raise RuntimeError("not finite")
     scale = 1 / np.maximum(abs(matrix).max(1).toarray().ravel(), 1e-300)
-    scaled = sparse.csc_matrix((sparse.diags(scale) @ matrix)[order][:, order])
-    solve = _krylov(scaled) if krylov else linalg.splu(scaled, permc_spec="NATURAL", diag_pivot_thresh=PIVOT).solve
+    return sparse.csc_matrix((sparse.diags(scale) @ matrix)[order][:, order]), scale
 
-    def inverse(b):
-        found = np.empty_like(b)
-        found[order] = solve((scale * b)[order])
-        return found
 
-    return inverse
+def _factorised(matrix):
+    """Sparse LU in the given order, for an elimination tree of the symmetric pattern and the small blocks of a 2-D grid."""
+    return linalg.splu(matrix, "NATURAL", PIVOT, relax=1, panel_size=4, options={"SymmetricMode": True})
 
 
 def _krylov(matrix):
@@ -153,7 +189,7 @@ def _krylov(matrix):
     try:
         lu, inner = None, linalg.LinearOperator(matrix.shape, linalg.spilu(matrix, drop_tol=1e-4, fill_factor=20).solve)
     except RuntimeError:  # a zero pivot: no sign that the matrix itself is singular
-        lu, inner = linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT), None
+        lu, inner = _factorised(matrix), None
 
     def solve(b):
         nonlocal lu
@@ -161,7 +197,7 @@ def _krylov(matrix):
             found, failed = linalg.gmres(matrix, b, rtol=1e-11, restart=40, maxiter=1, M=inner)
             if not failed:
                 return found
-            lu = linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT)
+            lu = _factorised(matrix)
         return lu.solve(b)
 
     return solve
@@ -216,8 +252,9 @@ def howard(scheme, blend, values, policy, tolerance, most, show) -> State:
         show(k, bound, goal)
         if bound <= goal or not np.isfinite(residual) or k == most:
             break
+        similar = inverse if not shift and k > 1 and bound < SIMILAR * rows[-2][2] < np.inf else None
         shift /= 10 if shift > 1e-4 * scheme.rate else np.inf
-        inverse, new = scheme.evaluate(blend, greedy, values, shift)
+        inverse, new = scheme.evaluate(blend, greedy, values, shift, similar)
         if not np.all(np.isfinite(new)) or np.ptp(new) > 1e4 * (np.ptp(values) + float(np.max(np.abs(greedy.rate))) / scheme.rate):
             shift = max(10 * shift, scheme.rate)
             inverse, new = scheme.evaluate(blend, greedy, values, shift)
@@ -231,11 +268,12 @@ def refine(scheme, share, low, values, tolerance, most, show) -> State:
     with the monotone operator of the policy as preconditioner, stable where the second-order differences along the drift are."""
     blend, monotone, rows, bound, sweeps = scheme.blended(share), scheme.blended(0.0), [], np.inf, 0
     greedy, inverse = scheme.improve(blend, values, low.policy), low.inverse
+    similar = None
     limit = 10 * float(np.ptp(low.values)) + 1e-12
     for k in range(most):
         goal = _goal(values, tolerance)
         if not sweeps:
-            newton, new = scheme.evaluate(blend, greedy, values)
+            newton, new = scheme.evaluate(blend, greedy, values, near=similar)
             found = scheme.improve(blend, new, greedy.policy)
             if np.ptp(new) <= limit and np.sum(np.abs(found.change)) <= 0.5 * np.sum(np.abs(greedy.change)):
                 values, greedy, inverse = new, found, newton
@@ -247,6 +285,7 @@ def refine(scheme, share, low, values, tolerance, most, show) -> State:
             values = values + DAMPING * inverse(greedy.slack)
             greedy = scheme.improve(blend, values, greedy.policy)
         bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
+        similar = inverse if rows and not sweeps and bound < SIMILAR * rows[-1][2] else None
         rows.append((k, float(np.max(np.abs(greedy.slack))), bound))
         show(k, bound, goal)
         if bound <= goal or not np.ptp(values) <= limit:
