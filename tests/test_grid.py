@@ -10,7 +10,8 @@ from scipy.interpolate import RegularGridInterpolator, make_interp_spline
 
 import plants
 import rlctrl as rc
-from rlctrl.grid import Grid, box_grid, make_axis
+from rlctrl.axis import make_axis
+from rlctrl.grid import Grid, box_grid
 from rlctrl.maximise import input_set, maximise
 from rlctrl.storage import load_record, save_record
 

@@ -9,7 +9,7 @@ from scipy import integrate
 
 import plants
 import rlctrl as rc
-from rlctrl.reference.howard import dissection
+from rlctrl.reference.inverse import dissection
 from rlctrl.reference.markov_chain import differences
 from rlctrl.reference.sampling import sampled_distance
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from rlctrl.axis import ORDERS, make_axis
 from rlctrl.errors import require, require_number, require_whole, strict
-from rlctrl.grid import ORDERS, Grid, continued, make_axis, nearest_nodes
+from rlctrl.grid import Grid, continued, nearest_nodes
 from rlctrl.maximise import input_set
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
-from rlctrl.reference.bellman import Bellman, noise_first, split
+from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.checkpoint import Checkpoint
+from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.grid_error import error_terms
 from rlctrl.reference.policy_iteration import Level, State, policy_iteration
 
@@ -139,8 +141,8 @@ class GridDP:
         return need, limit
 
     def estimate_memory(self, problem) -> float:
-        """Bytes the solve needs at its peak besides the matrices of fixed policies, which it forms only where they fit into `memory`: node
-        arrays, Krylov vectors, one block of the maximisation."""
+        """Bytes the solve needs at its peak besides what it keeps only where that fits into `memory` (matrices of fixed policies, where
+        candidates lead): node arrays, Krylov vectors, one block of the maximisation."""
         nodes = float(np.prod([a if isinstance(a, int) else len(a) for a in self.axes(problem)[-1]]))
         return nodes * 8 * (50 + 2 * problem.plant.n + 4 * problem.plant.m) + 2e8
 

@@ -17,8 +17,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from rlctrl.reference.bellman import Bellman, ended
+from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.krylov import bicgstab
+from rlctrl.reference.sweep import ended
 
 EVALUATION = 0.02  # a policy is evaluated until its residual is this part of that of the improvement before
 STEPS = 300  # most Krylov steps per evaluation
