@@ -44,7 +44,7 @@ class Split:
 def noise_first(bellman):
     """The operator with the expectation over additive noise applied once per sweep."""
     kernel, grid, (nodes, mass) = bellman.kernel, bellman.grid, bellman.rule
-    shifts = np.asarray(_shifts(kernel, nodes))
+    shifts = np.asarray(_shifts(kernel, nodes, bellman.inputs.candidates[0]))
     extended = _extended(grid, np.abs(shifts).max(0), kernel)
     points = extended.points()
     terms = (grid.order + 1) ** len(grid.axes)
@@ -59,7 +59,7 @@ def noise_first(bellman):
 
 def split(bellman):
     """The operator of order 1 with W found exactly, if noise moves one axis and there are inputs enough; else as it was."""
-    shifts, mass = np.asarray(_shifts(bellman.kernel, bellman.rule[0])), np.asarray(bellman.rule[1])
+    shifts, mass = np.asarray(_shifts(bellman.kernel, bellman.rule[0], bellman.inputs.candidates[0])), np.asarray(bellman.rule[1])
     moved = np.flatnonzero(np.any(shifts != 0, 0))
     if len(moved) != 1 or 2 * len(mass) > len(bellman.inputs.candidates):
         return bellman
@@ -96,8 +96,8 @@ def _extended(grid, reach, kernel):
 
 
 @jax.jit
-def _shifts(kernel, nodes):
+def _shifts(kernel, nodes, u):
     """Γw for every noise node, (K, n), of additive noise."""
     x = 0.5 * (jnp.asarray(kernel.low) + jnp.asarray(kernel.high))
-    following = kernel.update.partly(x, jnp.zeros(kernel.update.sizes[1]), None, kernel.p)
+    following = kernel.update.partly(x, u, None, kernel.p)
     return following(jnp.asarray(nodes)) - following(jnp.zeros(nodes.shape[1]))
