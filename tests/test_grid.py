@@ -87,6 +87,16 @@ def test_weights_of_the_stencil_sum_to_one_and_reproduce_evaluate(order):
     np.testing.assert_allclose((weight * coefficients[index]).sum(-1), grid.evaluate(coefficients, x), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("period", [None, 1.3])
+def test_compiled_code_finds_the_intervals_of_uneven_nodes(period):
+    nodes = np.sort(np.concatenate([RNG(0).uniform(0, 1, 40), 0.5 + 1e-9 * np.arange(5)]))
+    axis = make_axis(nodes, 1, period)
+    x = np.concatenate([RNG(1).uniform(-0.5, 2, 5000), nodes])
+    compiled = np.asarray(jax.jit(lambda axis, x: axis.place(x))(axis.padded(60), x))
+    np.testing.assert_array_equal(np.floor(compiled), np.floor(axis.place(x)))
+    np.testing.assert_allclose(compiled, axis.place(x), rtol=1e-12, atol=1e-6)
+
+
 def test_order_one_is_monotone_inside_the_box():
     grid = box_grid([-1, -1], [1, 1], (6, 7), (False, True))
     _, weight = grid.stencil(jnp.asarray(RNG(0).uniform(-1, 1, (500, 2))))
