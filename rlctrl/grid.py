@@ -6,140 +6,17 @@ sum of (order+1)^d terms. Beyond the last node the end piece is continued: extra
 """
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy.interpolate import BSpline
 
-from rlctrl.errors import require
+from rlctrl.axis import Axis, make_axis, module_of
 from rlctrl.tree import record
 
-ORDERS = (1, 3, 5)
-
-
 UNROLLED = 64  # terms of an interpolation that are written out; more are looped over
-
-
-@record(arrays=("nodes", "middles", "widths", "pieces", "starts", "inverse", "count"), static=("order", "period", "uniform"))
-@dataclass(frozen=True, eq=False)
-class Axis:
-    """One axis: node positions, and for each interval the polynomial pieces of the order+1 B-splines alive on it.
-
-    On interval i, with s = (x − middle_i)/width_i, weight j is Σ_l pieces[i, j, l] s^l and belongs to coefficient starts[i]+j
-    (modulo the number of nodes if periodic). `inverse` maps node values to coefficients. `count` is the number of nodes; the arrays may
-    be longer (`padded`), so that grids of several sizes share one compiled function. NumPy arrays in, NumPy arrays out.
-    """
-
-    nodes: Any
-    middles: Any
-    widths: Any
-    pieces: Any
-    starts: Any
-    inverse: Any
-    count: Any
-    order: int
-    period: float | None
-    uniform: bool
-
-    @property
-    def size(self):
-        """Length of the arrays: the number of nodes, or more."""
-        return self.nodes.shape[0]
-
-    def padded(self, size) -> "Axis":
-        """The same axis in arrays for `size` nodes."""
-        more = size - self.size
-        last = lambda a: np.concatenate([a, np.repeat(np.asarray(a)[-1:], more, 0)])
-        inverse = np.eye(size)
-        inverse[: self.size, : self.size] = self.inverse
-        arrays = {name: last(getattr(self, name)) for name in ("nodes", "middles", "widths", "pieces", "starts")}
-        return replace(self, inverse=inverse, **arrays)
-
-    def matrix(self, x) -> np.ndarray:
-        """Values at coordinates x (k,) from node values: (k, nodes)."""
-        rows = np.zeros((len(x), self.size))
-        for index, weight in self.terms(np.asarray(x)):
-            np.add.at(rows, (np.arange(len(x)), index), weight)
-        return rows if self.order == 1 else rows @ self.inverse
-
-    def stencil(self, x):
-        """Coefficient indices and weights (..., order+1) for coordinates x (...)."""
-        xp, pairs = _module(self.nodes, x), self.terms(x)
-        return xp.stack([i for i, _ in pairs], -1), xp.stack([w for _, w in pairs], -1)
-
-    def terms(self, x):
-        """The same as a list of order+1 pairs (index, weight), each of shape (...)."""
-        xp = _module(self.nodes, x)
-        i, s = self._position(x, xp)
-        if self.order == 1:
-            weights = [0.5 - s, 0.5 + s]
-        else:
-            pieces = xp.asarray(self.pieces)[i]
-            weights = pieces[..., -1]
-            for power in range(self.order - 1, -1, -1):
-                weights = weights * s[..., None] + pieces[..., power]
-            weights = [weights[..., j] for j in range(self.order + 1)]
-        first = i if self.order == 1 else xp.asarray(self.starts)[i]
-        turned = lambda index: index if self.period is None else xp.where(index >= self.count, index - self.count, index)
-        return [(turned(first + j), weight) for j, weight in enumerate(weights)]
-
-    def _position(self, x, xp):
-        """Interval i (...) and place s in [−½, ½] on it (beyond, outside the grid)."""
-        last = self.count - (2 if self.period is None else 1)
-        if not self.uniform:
-            x = x if self.period is None else self.nodes[0] + xp.mod(x - self.nodes[0], self.period)
-            i = xp.clip(xp.searchsorted(xp.asarray(self.nodes), x, side="right") - 1, 0, last).astype(np.int32)
-            return i, (x - xp.asarray(self.middles)[i]) / xp.asarray(self.widths)[i]
-        place = (x - self.nodes[0]) * (1 / xp.asarray(self.widths)[0])
-        if self.period is not None:
-            place = place - self.count * xp.floor(place * (1 / self.count))
-        i = xp.clip(xp.floor(place), 0, last).astype(np.int32)
-        return i, place - i - 0.5
-
-
-def make_axis(nodes, order=1, period=None) -> Axis:
-    """Axis through the given increasing nodes; with a period the interval closes from the last node to nodes[0]+period."""
-    nodes = np.asarray(nodes, float)
-    require(order in ORDERS, "order", f"must be one of {ORDERS}", order, "Use 1 where V has kinks, 3 or 5 where it is smooth.")
-    increasing = nodes.ndim == 1 and np.all(np.diff(nodes) > 0)
-    require(increasing, "axis", "must be increasing node positions", nodes, "Sort them.")
-    require(len(nodes) >= order + 2, "shape", f"needs at least {order + 2} nodes a side at order {order}", len(nodes), "Refine the grid.")
-    long_enough = not period or period > nodes[-1] - nodes[0]
-    require(
-        long_enough,
-        "period",
-        "must exceed the distance between the first and the last node",
-        period,
-        "The axis closes after its last node.",
-    )
-    ends = np.append(nodes, nodes[0] + period) if period else nodes
-    widths, middles = np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
-    uniform = bool(np.ptp(widths) <= 1e-9 * widths[0])
-    knots = _knots(nodes, order, period)
-    span = np.clip(np.searchsorted(knots, middles, side="right") - 1, order, len(knots) - order - 2)
-    starts = span - order
-    basis = BSpline(knots, np.eye(len(knots) - order - 1), order)
-    powers = [basis.derivative(k)(middles) if k else basis(middles) for k in range(order + 1)]
-    scale = [widths**k / np.prod(np.arange(1, k + 1)) for k in range(order + 1)]
-    alive = starts[:, None] + np.arange(order + 1)
-    pieces = np.stack([np.take_along_axis(p, alive, 1) * s[:, None] for p, s in zip(powers, scale, strict=True)], -1)
-    collocation = np.zeros((len(nodes), len(nodes)))
-    rows = basis(nodes)
-    for column in range(rows.shape[1]):  # on a periodic axis the splines beyond one turn are the first ones again
-        collocation[:, column % len(nodes)] += rows[:, column]
-    return Axis(nodes, middles, widths, pieces, starts.astype(np.int32), np.linalg.inv(collocation), len(nodes), order, period, uniform)
-
-
-def _knots(nodes, order, period):
-    if not period:
-        inner = nodes[(order + 1) // 2 : -((order + 1) // 2)]
-        return np.concatenate([np.repeat(nodes[0], order + 1), inner, np.repeat(nodes[-1], order + 1)])
-    turns = np.concatenate([nodes - period, nodes, nodes + period, [nodes[0] + 2 * period]])
-    first = len(nodes) - order
-    return turns[first : 2 * len(nodes) + order + 1]
 
 
 @record(arrays=("axes",))
@@ -193,34 +70,48 @@ class Grid:
         return np.asarray(self._along(np.asarray(values), [a.matrix(b.nodes) for a, b in zip(self.axes, other.axes, strict=True)]))
 
     def _along(self, values, matrices):
-        xp: Any = _module(values)
+        xp: Any = module_of(values)
         table = values.reshape(self.shape)
         for k, matrix in enumerate(matrices):
             table = xp.moveaxis(xp.tensordot(xp.asarray(matrix), table, axes=(1, k)), 0, k)
         return table.reshape(-1)
 
+    def places(self, x):
+        """Places (see `Axis.place`) of points x (..., d): one array (...) an axis."""
+        return [axis.place(x[..., k]) for k, axis in enumerate(self.axes)]
+
     def stencil(self, x):
         """Flat coefficient indices and weights (..., (order+1)^d) for points x (..., d): precompute once, sum often."""
-        pairs = [axis.stencil(x[..., k]) for k, axis in enumerate(self.axes)]
+        return self.stencil_at(self.places(x))
+
+    def stencil_at(self, places):
+        """The same at `places`."""
+        pairs = [axis.terms(place) for axis, place in zip(self.axes, places, strict=True)]
+        corners = [self._corner(corner) for corner in itertools.product(*pairs)]
+        return tuple(module_of(*parts).stack(parts, -1) for parts in zip(*corners, strict=True))
+
+    def _corner(self, pairs):
+        """Flat index and weight of one pair (index, weight) an axis."""
         index, weight = pairs[0]
         for (i, w), axis in zip(pairs[1:], self.axes[1:], strict=True):
-            index = (index[..., :, None] * axis.size + i[..., None, :]).reshape(*x.shape[:-1], -1)
-            weight = (weight[..., :, None] * w[..., None, :]).reshape(*x.shape[:-1], -1)
+            index, weight = index * axis.size + i, weight * w
         return index, weight
 
     def evaluate(self, coefficients, x):
         """Interpolated value (...) at points x (..., d); trailing axes of `coefficients` beyond the first are carried along."""
-        terms = [axis.terms(x[..., k]) for k, axis in enumerate(self.axes)]
+        return self.evaluate_at(coefficients, self.places(x))
+
+    def evaluate_at(self, coefficients, places):
+        """The same at `places`."""
+        terms = [axis.terms(place) for axis, place in zip(self.axes, places, strict=True)]
         table = jnp.asarray(coefficients)
         extra = (None,) * (table.ndim - 1)
 
         def added(total, corner):
-            index, weight = corner[0]
-            for (i, w), axis in zip(corner[1:], self.axes[1:], strict=True):
-                index, weight = index * axis.size + i, weight * w
+            index, weight = self._corner(corner)
             return total + weight[(..., *extra)] * table[index]
 
-        side, start = self.order + 1, jnp.zeros(x.shape[:-1] + table.shape[1:])
+        side, start = self.order + 1, jnp.zeros(places[0].shape + table.shape[1:])
         if side ** len(self.axes) <= UNROLLED:
             for corner in itertools.product(*terms):
                 start = added(start, corner)
@@ -237,11 +128,6 @@ class Grid:
             return total
 
         return lax.fori_loop(0, side ** (len(self.axes) - 1), leading, start)
-
-
-def _module(*arrays):
-    """NumPy if all arrays are NumPy's, else JAX's."""
-    return np if all(isinstance(a, np.ndarray) for a in arrays) else jnp
 
 
 def nearest_nodes(grid, other) -> np.ndarray:

@@ -61,16 +61,16 @@ def input_set(signals, count) -> InputSet:
     return InputSet(candidates, np.array(steps), low, high, tuple(tuple(sorted(s.values or ())) for s in signals))
 
 
-def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS):
+def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
     """argmax and max over the input box of q: (..., A, m) → (..., A).
 
     Starts from the best of `start` (..., A, m) (default: all candidates), then for each continuous input in turn compares the points one
     step either side and the vertex of the parabola through the three, with the step shrinking each round; several continuous inputs are
     also moved together, to the vertex of the quadratic through the points around. Finite inputs keep the best candidate's values;
-    `rounds=0` keeps the best candidate.
+    `rounds=0` keeps the best candidate. `values`: q(start), where known.
     """
     candidates = jnp.asarray(inputs.candidates if start is None else start)
-    values = q(candidates)
+    values = q(candidates) if values is None else values
     best = jnp.argmax(values, -1)
     where = jnp.broadcast_to(candidates, (*values.shape, candidates.shape[-1]))
     u = jnp.take_along_axis(where, best[..., None, None], -2)[..., 0, :]

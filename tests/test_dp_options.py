@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import casadi as ca
@@ -14,6 +15,8 @@ import pytest
 import plants
 import rlctrl as rc
 from rlctrl import converse
+from rlctrl.reference.dp import LevelSolver
+from rlctrl.reference.expectation import split
 from rlctrl.reference.krylov import bicgstab
 
 RNG = np.random.default_rng
@@ -65,6 +68,30 @@ def test_expectation_at_the_nodes_converges_to_the_same_value_with_linear_interp
         one, two = (rc.solve(problem, rc.GridDP(shape=(n, n), inputs=5, expectation=e)).V(x) for e in ("node", "transition"))
         gaps.append(np.max(np.abs(one - two)))
     assert gaps[2] < 0.6 * gaps[1] < 0.36 * gaps[0] * 1.2
+
+
+@pytest.mark.parametrize("exit", ["clip", "free"])
+@pytest.mark.parametrize("moved", [0, 1])
+def test_expectation_before_the_maximum_is_exact_at_order_one(exit, moved):  # noqa: A002
+    """T V with W from all its bends, and places kept, is T V with V at every transition; axis 0 turns."""
+    plant = rc.Plant(
+        name="turned",
+        states=[rc.Signal("a", "1", -1, 1, periodic=True), rc.Signal("b", "1", -1, 1)],
+        inputs=[rc.Signal("u", "1", -1, 1)],
+        update=lambda x, u, w, p: 0.9 * x + ca.vertcat(0.7 * u, 0.5 * u) + w * ca.DM(np.eye(2)[moved]),
+        noise=rc.Finite([-0.23, 0.0, 0.41], [0.3, 0.5, 0.2]),
+    )
+    problem = rc.Problem(plant, lambda x, u: -(u[0] ** 2), gamma=0.9, exit=exit)
+    method = rc.GridDP(shape=(12, 13), inputs=7)
+    solver = LevelSolver(method, problem, method.grids(problem), 0.0)
+    plain = solver.bellman(solver.grids[-1])
+    exact = split(replace(plain, room=1e6))
+    assert exact.expectation is not None
+    assert exact.keeps_landings
+    values, policy = RNG(0).normal(size=plain.size), np.zeros((plain.size, 1))
+    for mode in ("all", "rough", "near", "policy"):
+        found, wanted = (bellman.improve(values, policy, mode)[0] for bellman in (exact, plain))
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
 
 
 def test_expectation_at_the_nodes_is_refused_where_noise_is_not_additive():

@@ -10,7 +10,8 @@ from scipy.interpolate import RegularGridInterpolator, make_interp_spline
 
 import plants
 import rlctrl as rc
-from rlctrl.grid import Grid, box_grid, make_axis
+from rlctrl.axis import make_axis
+from rlctrl.grid import Grid, box_grid
 from rlctrl.maximise import input_set, maximise
 from rlctrl.storage import load_record, save_record
 
@@ -84,6 +85,16 @@ def test_weights_of_the_stencil_sum_to_one_and_reproduce_evaluate(order):
     assert index.max() < 720
     np.testing.assert_allclose(weight.sum(-1), 1, rtol=1e-12)
     np.testing.assert_allclose((weight * coefficients[index]).sum(-1), grid.evaluate(coefficients, x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("period", [None, 1.3])
+def test_compiled_code_finds_the_intervals_of_uneven_nodes(period):
+    nodes = np.sort(np.concatenate([RNG(0).uniform(0, 1, 40), 0.5 + 1e-9 * np.arange(5)]))
+    axis = make_axis(nodes, 1, period)
+    x = np.concatenate([RNG(1).uniform(-0.5, 2, 5000), nodes])
+    compiled = np.asarray(jax.jit(lambda axis, x: axis.place(x))(axis.padded(60), x))
+    np.testing.assert_array_equal(np.floor(compiled), np.floor(axis.place(x)))
+    np.testing.assert_allclose(compiled, axis.place(x), rtol=1e-12, atol=1e-6)
 
 
 def test_order_one_is_monotone_inside_the_box():

@@ -5,11 +5,11 @@ import functools
 import casadi as ca
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, sparse
 
 import plants
 import rlctrl as rc
-from rlctrl.reference.howard import dissection
+from rlctrl.reference.inverse import Inverse, dissection
 from rlctrl.reference.markov_chain import differences
 from rlctrl.reference.sampling import sampled_distance
 
@@ -400,6 +400,17 @@ def test_monotone_differences_are_a_markov_chain_and_both_kinds_are_exact_on_pol
 @pytest.mark.parametrize(("shape", "periodic"), [((7, 9), (False, True)), ((12,), (True,)), ((5, 6, 7), (True, False, False))])
 def test_the_order_of_elimination_takes_every_node_once(shape, periodic):
     assert np.array_equal(np.sort(dissection(shape, periodic)), np.arange(np.prod(shape)))
+
+
+@pytest.mark.parametrize("change", [0.01, 100.0])
+def test_factors_of_one_matrix_invert_another(change):
+    """By BiCGSTAB where the two are similar, by factors of its own where they are not."""
+    rng, size = np.random.default_rng(0), 60
+    matrix = sparse.csr_matrix(np.eye(size) * 4 + rng.normal(size=(size, size)) / size)
+    other = matrix + sparse.csr_matrix(change * rng.normal(size=(size, size)) / size)
+    b = rng.normal(size=size)
+    found = Inverse.of(matrix, np.arange(size)[::-1], False).adapted(other)(b)
+    np.testing.assert_allclose(other @ found, b, atol=1e-6)
 
 
 def test_states_from_which_the_target_is_out_of_reach_are_said():

@@ -4,19 +4,22 @@ Symbols: V node values (S,), T Bellman operator, T^π that of a policy, h mesh w
 policy, so the fine grid sees few maximisations. Stopping rule: see `policy_iteration`. Error statement: see `grid_error`.
 """
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from rlctrl.axis import ORDERS, make_axis
 from rlctrl.errors import require, require_number, require_whole, strict
-from rlctrl.grid import ORDERS, Grid, continued, make_axis, nearest_nodes
+from rlctrl.grid import Grid, continued, nearest_nodes
 from rlctrl.maximise import input_set
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
-from rlctrl.reference.bellman import Bellman, noise_first
+from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.checkpoint import Checkpoint
+from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.grid_error import error_terms
 from rlctrl.reference.policy_iteration import Level, State, policy_iteration
 
@@ -138,8 +141,8 @@ class GridDP:
         return need, limit
 
     def estimate_memory(self, problem) -> float:
-        """Bytes the solve needs at its peak besides the matrices of fixed policies, which it forms only where they fit into `memory`: node
-        arrays, Krylov vectors, one block of the maximisation."""
+        """Bytes the solve needs at its peak besides what it keeps only where that fits into `memory` (matrices of fixed policies, where
+        candidates lead): node arrays, Krylov vectors, one block of the maximisation."""
         nodes = float(np.prod([a if isinstance(a, int) else len(a) for a in self.axes(problem)[-1]]))
         return nodes * 8 * (50 + 2 * problem.plant.n + 4 * problem.plant.m) + 2e8
 
@@ -187,16 +190,22 @@ class LevelSolver:
         """The Bellman operator on one of the grids."""
         problem, method = self.problem, self.method
         rule = problem.plant.law.quadrature(method.quadrature)
-        bellman = Bellman(problem.kernel, grid, input_set(problem.plant.inputs, method.inputs), rule, self.capacity)
-        several = len(rule[1]) > 1 and not problem.kernel.can_end and problem.additive_noise
-        first = method.expectation == "node" or (method.expectation == "auto" and several and method.order > 1)
+        bellman = Bellman(problem.kernel, grid, input_set(problem.plant.inputs, method.inputs), rule, self.capacity, 0.5 * self.table_bytes)
+        first = method.expectation == "node" or (method.expectation == "auto" and method.order > 1 and len(rule[1]) > 1 and self.additive)
         return noise_first(bellman) if first else bellman
+
+    @functools.cached_property
+    def additive(self):
+        """Whether the expectation may come before the maximum."""
+        return self.problem.additive_noise and not self.problem.kernel.can_end
 
     def solve(self, grid, below, show=lambda *_: None, keep=lambda _: None, state=None) -> Level:
         """Policy iteration on a grid, from a state, the level below, or nothing."""
         bellman = self.bellman(grid)
+        bellman = split(bellman) if self.additive and self.method.order == 1 and bellman.expectation is None else bellman
         state = state or self._start(bellman, below)
-        return policy_iteration(bellman, state, self.method, self.table_bytes, show, keep)
+        kept = bellman.landing_bytes() if bellman.keeps_landings else 0.0
+        return policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep)
 
     def _start(self, bellman, below) -> State:
         if below is None:

@@ -22,18 +22,22 @@ from rlctrl.tree import record
 
 def coefficients(generator, steps, noisy, x, u):
     """c_j(x, u), (..., J): drift up and down per axis, and with noise the monotone and the full diffusion."""
-    b = generator.drift(x, u)
-    parts = [jnp.maximum(b, 0), jnp.maximum(-b, 0)]
-    if noisy:
-        a = generator.covariance(x, u)
-        kept = kept_correlation(a, steps)
-        axis = jnp.diagonal(a, axis1=-2, axis2=-1) / 2
-        taken = jnp.sum(jnp.abs(kept) / steps, -1) * steps / 2
-        cross = [kept[..., k, i] for k, i in pairs(len(steps))]
-        full = [a[..., k, i] for k, i in pairs(len(steps))]
-        parts += [jnp.maximum(axis - taken, 0), *(jnp.maximum(s * c, 0)[..., None] for c in cross for s in (1, -1)), axis]
-        parts += [c[..., None] for c in full]
-    return jnp.concatenate(parts, -1)
+    return jnp.stack(_columns(generator, steps, noisy, x, u), -1)
+
+
+def _columns(generator, steps, noisy, x, u):
+    """The c_j one by one."""
+    n, b = len(steps), generator.drift(x, u)
+    found = [jnp.maximum(sign * b[..., k], 0) for sign in (1, -1) for k in range(n)]
+    if not noisy:
+        return found
+    a = generator.covariance(x, u)
+    kept = kept_correlation(a, steps)
+    axis = jnp.diagonal(a, axis1=-2, axis2=-1) / 2
+    taken = jnp.sum(jnp.abs(kept) / steps, -1) * steps / 2
+    found += [jnp.maximum(axis[..., k] - taken[..., k], 0) for k in range(n)]
+    found += [jnp.maximum(sign * kept[..., k, i], 0) for k, i in pairs(n) for sign in (1, -1)]
+    return found + [axis[..., k] for k in range(n)] + [a[..., k, i] for k, i in pairs(n)]
 
 
 def kept_correlation(a, steps):
@@ -64,19 +68,40 @@ class GridHamiltonian:
 
     def at(self, x, u, g):
         """ℓ(x,u) + Σ_j c_j(x,u) g_j."""
-        return self.generator.reward_rate(x, u) + jnp.sum(coefficients(self.generator, self.steps, self.noisy, x, u) * g, -1)
+        terms = _columns(self.generator, self.steps, self.noisy, x, u)
+        return self.generator.reward_rate(x, u) + sum(c * g[..., j] for j, c in enumerate(terms))
 
-    def starts(self, x, old, g):
+    @property
+    def middle(self):
+        """The input about which drift and reward rate are expanded."""
+        return jnp.mean(jnp.asarray(self.inputs.candidates), 0)
+
+    @jax.jit
+    def expansion(self, x):
+        """At nodes x: drift and its slope, slope and curvature of the reward rate, in u at the middle (empty where not affine)."""
+        return jax.vmap(lambda y: self._derivatives(y, self.middle))(x) if self.affine else ()
+
+    def changing(self, expansion, u, g):
+        """The part of H that changes with u, for inputs u (S, C, m), an affine drift and a quadratic reward rate."""
+        b, gain, slope, bend = expansion
+        n, m = gain.shape[-2:]
+        step = [u[..., j] - self.middle[j] for j in range(m)]
+        moved = [b[:, None, k] + sum(gain[:, None, k, j] * step[j] for j in range(m)) for k in range(n)]
+        flow = sum(jnp.maximum(v, 0) * g[:, None, k] + jnp.maximum(-v, 0) * g[:, None, n + k] for k, v in enumerate(moved))
+        pulls = [slope[:, None, i] + 0.5 * sum(bend[:, None, i, j] * step[j] for j in range(m)) for i in range(m)]
+        return flow + sum(step[i] * pull for i, pull in enumerate(pulls))
+
+    def starts(self, expansion, old, g):
         """Where the search for the maximum begins: the old input and the candidates, or the vertices of the pieces of H."""
         if not self.affine:
             candidates = jnp.asarray(self.inputs.candidates)
-            return jnp.concatenate([jnp.broadcast_to(candidates, (len(x), *candidates.shape)), old[:, None]], 1)
-        return jnp.concatenate([jnp.clip(self._vertices(x, g), self.inputs.low, self.inputs.high), old[:, None]], 1)
+            return jnp.concatenate([jnp.broadcast_to(candidates, (len(old), *candidates.shape)), old[:, None]], 1)
+        return jnp.concatenate([jnp.clip(self._vertices(expansion, g), self.inputs.low, self.inputs.high), old[:, None]], 1)
 
-    def _vertices(self, x, g):
+    def _vertices(self, expansion, g):
         """Affine drift, quadratic reward rate: H is a concave quadratic for each set of signs of the drift; one input: also b_k = 0."""
-        n, middle = x.shape[-1], jnp.mean(jnp.asarray(self.inputs.candidates), 0)
-        b, gain, slope, bend = jax.vmap(lambda y: self._derivatives(y, middle))(x)
+        b, gain, slope, bend = expansion
+        n, middle = b.shape[-1], self.middle
         signs = np.array(list(itertools.product((True, False), repeat=n)))
         p = jnp.where(signs, g[:, None, :n], -g[:, None, n : 2 * n])
         rise = slope[:, None] + jnp.einsum("cpn,cnm->cpm", p, gain)
@@ -108,12 +133,12 @@ class GridHamiltonian:
 
 
 @jax.jit
-def best_input(hamiltonian, x, old, g):
-    """The best input u at nodes x, from the `old` inputs and the differences g: u, ℓ + Σ_j c_j g_j, c and ℓ there."""
-    starts, exact = hamiltonian.starts(x, old, g), hamiltonian.affine and old.shape[-1] == 1
+def best_input(hamiltonian, x, old, g, *expansion):
+    """The best input u at nodes x, from the `old` inputs, the differences g and the expansion: u, ℓ + Σ_j c_j g_j, c and ℓ there."""
+    starts, exact = hamiltonian.starts(expansion, old, g), hamiltonian.affine and old.shape[-1] == 1
 
     def at(u):
-        return hamiltonian.at(x[:, None], u, g[:, None])
+        return hamiltonian.changing(expansion, u, g) if hamiltonian.affine else hamiltonian.at(x[:, None], u, g[:, None])
 
     if exact:
         best = jnp.argmax(at(starts), -1)[:, None, None]

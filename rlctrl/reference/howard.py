@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
-from scipy.sparse import linalg
 
 from rlctrl.reference.chunks import in_chunks
 from rlctrl.reference.grid_hamiltonian import GridHamiltonian, best_input, parts
+from rlctrl.reference.inverse import Inverse, dissection
 from rlctrl.reference.markov_chain import differences
 
 FILTER = 1.0  # bound of the filter, relative to the size of the terms of the equation, times √(1/cells a side)
@@ -27,8 +27,9 @@ DAMPING, SWEEPS = 0.65, 3  # of steps with the monotone operator: contracts ever
 TRACE = (
     1e-11  # discount of an undiscounted problem, per crossing of the grid: a policy that never ends gets a huge value, no singular matrix
 )
-PIVOT = 0.1  # least diagonal pivot, relative to its column
-BLOCK, CHUNK = 1024, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
+INEXACT = 1e-3  # residual with which one of many policies is evaluated, relative to that before, where an iteration evaluates it
+SIMILAR = 0.2  # factor by which the bound falls from one policy to the next where the factors of the one serve for the other
+BLOCK, CHUNK = 2048, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Scheme:
         return float(np.max(np.max(c[:, : 2 * n], 0) / np.tile(self.hamiltonian.steps * self.grid.shape, 2))) + 1e-300
 
     @cached_property
+    def expansion(self):
+        """Of the Hamiltonian in the inputs, at the nodes."""
+        return in_chunks(self.hamiltonian.expansion, self.points, size=BLOCK)
+
+    @cached_property
     def order(self):
         """Of elimination."""
         return dissection(self.grid.shape, [a.period is not None for a in self.grid.axes])
@@ -83,7 +89,7 @@ class Scheme:
         width = 16 + len(self.hamiltonian.inputs.candidates) * (not self.hamiltonian.affine)
         size = int(np.clip(CHUNK // width, 64, BLOCK))
         g = blend.apply(values, self.end)
-        policy, best, c, rate = in_chunks(lambda *a: best_input(self.hamiltonian, *a), self.points, policy, g, size=size)
+        policy, best, c, rate = in_chunks(lambda *a: best_input(self.hamiltonian, *a), self.points, policy, g, *self.expansion, size=size)
         slack = np.where(self.fixed, 0.0, best - self.rho * values)
         return Greedy(policy, slack, slack / (self.rho + np.sum(c * np.abs(blend.stay), 1)), c, rate)
 
@@ -96,14 +102,18 @@ class Scheme:
         c = self.parts(policy)[0]
         return [c * self.blended(share).apply(values, self.end) for share in (0.0, 1.0)]
 
-    def evaluate(self, blend, greedy, values, shift=0.0):
-        """The inverse of the linear operator of a policy and the solution of H_u(V) = shift·(V − values); NaN where it is singular."""
+    def evaluate(self, blend, greedy, values, shift=0.0, near=None):
+        """The inverse of the linear operator of a policy and the solution of H_u(V) = shift·(V − values); NaN where it is singular.
+        `near`: the inverse for a policy that is nearly the same; with a discount its factors serve for this one too."""
         free = ~self.fixed
         matrix = sparse.diags(np.where(free, self.rho + shift, 1.0)) - blend.matrix(greedy.c * free[:, None])
         right = np.where(free, greedy.rate + np.sum(greedy.c * blend.out, 1) * self.end + shift * values, self.given)
         try:
-            inverse = _inverse(matrix, self.order, len(self.grid.axes) == 3)
-            return inverse, inverse(right)
+            if near is None or len(self.grid.axes) == 3 or self.rho > float(self.hamiltonian.generator.rho):
+                inverse = Inverse.of(matrix, self.order, len(self.grid.axes) == 3)
+                return inverse, inverse(right)
+            inverse = near.adapted(matrix)
+            return inverse, values + inverse(right - matrix @ values, INEXACT)
         except RuntimeError:  # exactly singular, or not finite
             return np.zeros_like, np.full(len(values), np.nan)
 
@@ -129,60 +139,6 @@ def ends(kernel, points):
 def _ends(kernel, x):
     target = kernel.target_function
     return kernel.exit_value(x), jnp.zeros(len(x), bool) if target is None else target(x, kernel.p) <= 0
-
-
-def _inverse(matrix, order, krylov):
-    """b → matrix⁻¹b by sparse LU in that order of elimination; with `krylov` by GMRES with an incomplete LU, and LU where that fails.
-    RuntimeError if the matrix is singular."""
-    if not np.all(np.isfinite(matrix.data)):
-        raise RuntimeError("not finite")
-    scale = 1 / np.maximum(abs(matrix).max(1).toarray().ravel(), 1e-300)
-    scaled = sparse.csc_matrix((sparse.diags(scale) @ matrix)[order][:, order])
-    solve = _krylov(scaled) if krylov else linalg.splu(scaled, permc_spec="NATURAL", diag_pivot_thresh=PIVOT).solve
-
-    def inverse(b):
-        found = np.empty_like(b)
-        found[order] = solve((scale * b)[order])
-        return found
-
-    return inverse
-
-
-def _krylov(matrix):
-    """b → matrix⁻¹b by GMRES; from its first failure on by LU."""
-    try:
-        lu, inner = None, linalg.LinearOperator(matrix.shape, linalg.spilu(matrix, drop_tol=1e-4, fill_factor=20).solve)
-    except RuntimeError:  # a zero pivot: no sign that the matrix itself is singular
-        lu, inner = linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT), None
-
-    def solve(b):
-        nonlocal lu
-        if lu is None:
-            found, failed = linalg.gmres(matrix, b, rtol=1e-11, restart=40, maxiter=1, M=inner)
-            if not failed:
-                return found
-            lu = linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=PIVOT)
-        return lu.solve(b)
-
-    return solve
-
-
-def dissection(shape, periodic):
-    """An order of elimination of a grid's nodes with little fill: nested dissection (George 1973), separators of two nodes last."""
-    nodes, last = np.arange(np.prod(shape)).reshape(shape), []
-    for k in np.flatnonzero(periodic):
-        cut, nodes = np.split(nodes, [2], k)
-        last.insert(0, cut.ravel())
-    return np.concatenate([*_dissected(nodes), *last])
-
-
-def _dissected(nodes):
-    if nodes.size <= 32:
-        return [nodes.ravel()]
-    k = int(np.argmax(nodes.shape))
-    middle = nodes.shape[k] // 2
-    low, cut, high = np.split(nodes, [middle - 1, middle + 1], k)
-    return [*_dissected(low), *_dissected(high), cut.ravel()]
 
 
 @dataclass(frozen=True)
@@ -216,8 +172,9 @@ def howard(scheme, blend, values, policy, tolerance, most, show) -> State:
         show(k, bound, goal)
         if bound <= goal or not np.isfinite(residual) or k == most:
             break
+        similar = inverse if not shift and k > 1 and bound < SIMILAR * rows[-2][2] < np.inf else None
         shift /= 10 if shift > 1e-4 * scheme.rate else np.inf
-        inverse, new = scheme.evaluate(blend, greedy, values, shift)
+        inverse, new = scheme.evaluate(blend, greedy, values, shift, similar)
         if not np.all(np.isfinite(new)) or np.ptp(new) > 1e4 * (np.ptp(values) + float(np.max(np.abs(greedy.rate))) / scheme.rate):
             shift = max(10 * shift, scheme.rate)
             inverse, new = scheme.evaluate(blend, greedy, values, shift)
@@ -231,11 +188,12 @@ def refine(scheme, share, low, values, tolerance, most, show) -> State:
     with the monotone operator of the policy as preconditioner, stable where the second-order differences along the drift are."""
     blend, monotone, rows, bound, sweeps = scheme.blended(share), scheme.blended(0.0), [], np.inf, 0
     greedy, inverse = scheme.improve(blend, values, low.policy), low.inverse
+    similar = None
     limit = 10 * float(np.ptp(low.values)) + 1e-12
     for k in range(most):
         goal = _goal(values, tolerance)
         if not sweeps:
-            newton, new = scheme.evaluate(blend, greedy, values)
+            newton, new = scheme.evaluate(blend, greedy, values, near=similar)
             found = scheme.improve(blend, new, greedy.policy)
             if np.ptp(new) <= limit and np.sum(np.abs(found.change)) <= 0.5 * np.sum(np.abs(greedy.change)):
                 values, greedy, inverse = new, found, newton
@@ -247,6 +205,7 @@ def refine(scheme, share, low, values, tolerance, most, show) -> State:
             values = values + DAMPING * inverse(greedy.slack)
             greedy = scheme.improve(blend, values, greedy.policy)
         bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
+        similar = inverse if rows and not sweeps and bound < SIMILAR * rows[-1][2] else None
         rows.append((k, float(np.max(np.abs(greedy.slack))), bound))
         show(k, bound, goal)
         if bound <= goal or not np.ptp(values) <= limit:

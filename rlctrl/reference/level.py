@@ -11,9 +11,9 @@ import numpy as np
 from rlctrl.grid import Grid
 from rlctrl.maximise import InputSet
 from rlctrl.policy import Policy
-from rlctrl.reference.bellman import GridValue
 from rlctrl.reference.howard import Scheme, State, beside_walls
 from rlctrl.reference.refinement import left_by
+from rlctrl.reference.sweep import GridValue
 from rlctrl.tree import record
 
 

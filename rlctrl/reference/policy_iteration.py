@@ -17,8 +17,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from rlctrl.reference.bellman import Bellman, ended
+from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.krylov import bicgstab
+from rlctrl.reference.sweep import ended
 
 EVALUATION = 0.02  # a policy is evaluated until its residual is this part of that of the improvement before
 STEPS = 300  # most Krylov steps per evaluation
@@ -83,7 +84,8 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     state."""
     gamma, endless = float(bellman.kernel.gamma), not bellman.kernel.can_end
     values, policy, rows = state.values, state.policy, list(state.rows)
-    large = bellman.size * len(bellman.inputs.candidates) * len(bellman.rule[1]) > NEAR_PAYS
+    known = bellman.keeps_landings and not bellman.inputs.continuous  # then a full search costs little
+    large = not known and bellman.size * len(bellman.inputs.candidates) * len(bellman.rule[1]) > NEAR_PAYS
     mode = state.mode or ("rough" if large and bellman.inputs.continuous else "all")
     horizon, failed = 1 / (1 - gamma) if gamma < 1 else 1.0, ""
     bound = residual = float("inf")

@@ -1,0 +1,100 @@
+"""What the Bellman operator evaluates on the nodes of a grid, compiled once for the grids of all levels."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rlctrl.grid import Grid
+from rlctrl.maximise import ROUNDS, maximise
+from rlctrl.tree import record
+
+
+@record(arrays=("grid", "coefficients"))
+@dataclass(frozen=True, eq=False)
+class GridValue:
+    """V(x) by interpolation."""
+
+    grid: Grid
+    coefficients: Any
+
+    def at(self, x):
+        """V (...) at x (..., n)."""
+        return self.grid.evaluate(self.coefficients, x)
+
+
+@functools.partial(jax.jit, static_argnames=("block", "mode"))
+def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, last, known, block, mode):
+    """Best value and input at the nodes first … last−1 (of the padded grid `numbers`), in arrays as long as `policy`; `known`: their
+    `landings`."""
+    value, candidates = GridValue(grid, coefficients), jnp.asarray(inputs.candidates)
+    rounds, finite = (0 if mode == "rough" else ROUNDS), not inputs.continuous
+
+    def one(k, out):
+        here = first + k * block
+        x = numbers.node(jnp.minimum(here + jnp.arange(block), last - 1))
+        old = lax.dynamic_slice_in_dim(jnp.asarray(policy), here, block)
+        q = lambda u: kernel.backup(value.at, x[:, None], u, rule)
+        start = jnp.broadcast_to(candidates, (block, *candidates.shape))
+        start = start if finite else jnp.concatenate([start, old[:, None]], 1)
+        if mode == "policy":
+            u, v = old, q(old[:, None])[:, 0]
+        elif mode == "near":
+            u, v = maximise(q, inputs, inputs.beside(old))
+        elif known is None:
+            u, v = maximise(q, inputs, start, rounds)
+        else:
+            places = [lax.dynamic_slice_in_dim(p, k * block, block) for p in known]
+            values = kernel.reward(x[:, None], candidates) + kernel.gamma * grid.evaluate_at(coefficients, places)
+            values = values if finite else jnp.concatenate([values, q(old[:, None])], 1)
+            u, v = maximise(q, inputs, start, rounds, values)
+        if kernel.can_end:
+            v = jnp.where(kernel.ended(x), kernel.exit_value(x), v)
+        return tuple(lax.dynamic_update_slice_in_dim(a, b, here, 0) for a, b in zip(out, (v, u), strict=True))
+
+    start = (jnp.zeros(len(policy)), jnp.zeros(jnp.shape(policy)))
+    return lax.fori_loop(0, (last - first + block - 1) // block, one, start)
+
+
+@functools.partial(jax.jit, static_argnames=("count", "block"))
+def landings(kernel, numbers, grid, candidates, noise, first, last, count, block):
+    """Where all candidates (A, m) lead from the nodes first … last−1: places on `grid`, arrays (count, A)."""
+
+    def one(k, out):
+        x = numbers.node(jnp.minimum(first + k * block + jnp.arange(block), last - 1))
+        places = grid.places(lax.optimization_barrier(kernel.step(x[:, None], candidates, noise)[0]))
+        return [lax.dynamic_update_slice_in_dim(a, p, k * block, 0) for a, p in zip(out, places, strict=True)]
+
+    start = [jnp.zeros((count, len(candidates))) for _ in grid.axes]
+    return lax.fori_loop(0, (last - first + block - 1) // block, one, start)
+
+
+@jax.jit
+def landing(kernel, numbers, grid, first, last, policy, nodes, mass):
+    """At a block of nodes (B,), for K noise nodes: reward (or exit value) and what the ending transitions give, the discounted mass (B, K)
+    of the others, and the places on `grid` they lead to."""
+    x = numbers.node(jnp.minimum(first + jnp.arange(len(policy)), last - 1))
+    x_next = lax.optimization_barrier(kernel.step(x[:, None], policy[:, None], nodes)[0])
+    reward, mass = kernel.reward(x, policy), kernel.gamma * mass * jnp.ones((len(policy), 1))
+    if kernel.can_end:
+        over, end = kernel.ended(x), kernel.ended(x_next)
+        ending = jnp.sum(jnp.where(end & ~over[:, None], mass * kernel.exit_value(x_next), 0.0), -1)
+        reward = jnp.where(over, kernel.exit_value(x), reward + ending)
+        mass = jnp.where(end | over[:, None], 0.0, mass)
+        x_next = jnp.where(end[..., None], kernel.clip(x_next), x_next)
+    return reward, mass, grid.places(x_next)
+
+
+@jax.jit
+def ended(kernel, x):
+    """Whether the problem has ended in x (S, n), compiled."""
+    return kernel.ended(x)
+
+
+@jax.jit
+def mass_leaving(kernel, x, u, rule):
+    nodes, mass = map(jnp.asarray, rule)
+    return lax.fori_loop(0, len(mass), lambda k, total: total + mass[k] * kernel.step(x, u, nodes[k])[1], jnp.zeros(len(x)))
