@@ -1,7 +1,8 @@
 """The actor p^θ (T1): linear, clipped linear, or a network with saturated output; improved through the critic.
 
 By the gradient, θ ascends the mean of Q̂(x, p^θ(x)) over the states of the replay memory (Silver et al. 2014), by Adam. By greedy targets,
-p^θ is fitted to argmax_u Q̂(x, u) at those states, by Levenberg–Marquardt: with a critic trained in between, policy iteration.
+p^θ is fitted to argmax_u Q̂(x, u) at those states (searched for within the input box, or uphill
+from p^θ(x) where it has none), by Levenberg–Marquardt: with a critic trained in between, policy iteration.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from rlctrl.tree import record, saved
 
 KINDS = {"linear": "none", "clipped": "clip", "mlp": "tanh"}
 IMPROVEMENTS = ("greedy", "gradient")
+NEWTON, REACH = 3, 2.0  # steps uphill, and how far, in standard deviations of the exploration
 STATES = 2048  # most states that one improvement looks at
 
 
@@ -133,13 +135,32 @@ def first_actor_state(policy) -> ActorState:
     return ActorState(jnp.asarray(policy.theta), first_state("adam", np.size(policy.theta)))
 
 
-def improved(actor, policy, q, x, weight, inputs, state: ActorState) -> ActorState:
-    """θ after one improvement through Q̂ at states x (N, n), weighted (N,); `inputs`: what greedy targets are searched in."""
+def improved(actor, policy, q, x, weight, inputs, reach, state: ActorState) -> ActorState:
+    """θ after one improvement through Q̂ at states x (N, n), weighted (N,); greedy targets are searched in `inputs` or, without them, within
+    `reach` of p^θ(x)."""
     x, weight = x[:STATES], weight[:STATES]
     if actor.improve == "gradient":
         return _ascended(actor, policy, q, x, weight, state)
-    best = maximise(lambda u: q.at(x[:, None, :], u), inputs)[0]
+    if inputs is None:
+        best = _newton(policy.at(state.theta), q, x, reach)
+    else:
+        best = maximise(lambda u: q.at(x[:, None, :], u), inputs)[0]
     return state._replace(theta=_fitted(actor, policy, x, weight, best, state.theta))
+
+
+def _newton(policy, q, x, reach):
+    """A few Newton steps uphill from p^θ(x), no further than the data explore: exact where Q̂ is quadratic in u."""
+
+    def climb(x, start):
+        value, u = lambda u: q.at(x, u), start
+        for _ in range(NEWTON):
+            size, axes = jnp.linalg.eigh(jax.hessian(value)(u))
+            step = axes @ ((axes.T @ jax.grad(value)(u)) / jnp.maximum(jnp.abs(size), 1e-12))
+            trial = start + jnp.clip(u + step - start, -reach, reach)
+            u = jnp.where(value(trial) > value(u), trial, u)
+        return u
+
+    return jax.vmap(climb)(x, policy.act(x))
 
 
 def _ascended(actor, policy, q, x, weight, state):

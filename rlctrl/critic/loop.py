@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlctrl.critic.actor import ActorState, improved
+from rlctrl.critic.actor import REACH, ActorState, improved
 from rlctrl.critic.data import Source
 from rlctrl.critic.least_squares import Damping
 from rlctrl.critic.network import CriticQ, Network
@@ -178,7 +178,7 @@ class Loop:
             return None
         n = self.source.low.shape[0]
         q = CriticQ(self.network, omega)
-        better = lambda: improved(self.actor, self.policy, q, memory.z[:, :n], memory.t.weight, self.inputs, state)
+        better = lambda: improved(self.actor, self.policy, q, memory.z[:, :n], memory.t.weight, self.inputs, REACH * self.source.exploration, state)
         return jax.lax.cond((k + 1) % self.plan.every == 0, better, lambda: state)
 
 

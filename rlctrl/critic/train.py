@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -109,8 +109,7 @@ def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, checkpo
     states = [_first(loop, scheme, critic, key) for key in keys]
     several = not isinstance(seed, int | np.integer)
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if several else states[0]
-    mark = [problem.kernel, loop.policy, replace(critic, features=str(critic.features)), scheme, loop.actor, seeds, int(steps)]
-    store = Checkpoint.open(checkpoint, lambda: fingerprint(mark), state)
+    store = Checkpoint.open(checkpoint, lambda: _mark(problem, critic, scheme, loop, seeds, steps), state)
     state, rows = _run(loop, scheme, state, steps, several, store, progress)
     cut = [jax.tree.map(lambda a, k=k: a[k], (state, rows)) for k in range(len(seeds))] if several else [(state, rows)]
     found = tuple(_training(problem, critic, scheme, loop, state, rows, steps, s) for (state, rows), s in zip(cut, seeds, strict=True))
@@ -118,6 +117,14 @@ def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, checkpo
         if not training.finished:
             raise NotConverged(training.message, training)
     return found if several else found[0]
+
+
+def _mark(problem, critic, scheme, loop, seeds, steps):
+    """What a checkpoint belongs to; functions of the user count by their name."""
+    called = [getattr(a, "__qualname__", str(a)) for a in (critic.features, getattr(loop.policy, "function", type(loop.policy).__name__))]
+    numbers = [np.asarray(a) for a in jax.tree.leaves(loop.policy)]
+    options = [str(critic.hidden), critic.activation, critic.degree, critic.scale, called]
+    return fingerprint([problem.kernel, options, numbers, scheme, loop.actor, seeds, int(steps)])
 
 
 def _seeds(seed):
@@ -134,8 +141,8 @@ def _loop(problem, critic, policy, scheme, key) -> Loop:
     bounded = bool(np.all(np.isfinite(high - low)))
     require(bounded, "states", "must be bounded to draw restarts from", (low.tolist(), high.tolist()), "Give the states low and high.")
     u_low, u_high = box(plant.inputs)
-    narrow = scheme.uniform == 0 or bool(np.all(np.isfinite(u_high - u_low)))
-    require(narrow, "uniform", "needs bounded inputs to draw from", scheme.uniform, "Give the inputs low and high.")
+    boxed = bool(np.all(np.isfinite(u_high - u_low)))
+    require(boxed or scheme.uniform == 0, "uniform", "needs bounded inputs to draw from", scheme.uniform, "Give the inputs low and high.")
     nodes, shares = plant.law.quadrature(scheme.quadrature) if scheme.target == "expected" else (plant.law.mean[None], None)
     shares = np.full(2 if scheme.target == "double" else 1, 1.0 if scheme.target == "sample" else 0.5) if shares is None else shares
     finite = tuple(s.values or () for s in plant.inputs)
@@ -144,7 +151,7 @@ def _loop(problem, critic, policy, scheme, key) -> Loop:
         scheme.target,
     )  # fmt: skip
     actor = policy if isinstance(policy, Actor) else None
-    searched = input_set(plant.inputs, CANDIDATES) if actor is not None and actor.improve == "greedy" else None
+    searched = input_set(plant.inputs, CANDIDATES) if actor is not None and actor.improve == "greedy" and boxed else None
     policy = as_policy(policy, problem) if actor is None else actor.policy(plant, key)
     every = scheme.renew or scheme.restart if actor is None or actor.every is None else actor.every
     prioritised = scheme.sampling == "prioritised"
