@@ -72,4 +72,4 @@ def equilibrium(name: str, **parameters) -> tuple[np.ndarray, np.ndarray]:
     return default(name, **parameters).equilibrium
 
 
-__all__ = ["PLANTS", "Default", "default", "defaults", "equilibrium", "get", "names", *PLANTS]
+__all__ = ["PLANTS", "TASKS", "Default", "default", "defaults", "equilibrium", "get", "names", *PLANTS]
