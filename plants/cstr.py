@@ -25,7 +25,7 @@ def _half_converted(p, temperature=350.0):
     return [concentration, temperature], [temperature - (exchange * (p.feed_temperature - temperature) + heat) / _cooling(p)]
 
 
-@task(at=_half_converted, dt=3.0, gamma=0.98, Q=(1.0, 1e-3), R=(1e-4,))
+@task(at=_half_converted, dt=1.0, gamma=0.99, Q=(1.0, 1e-3), R=(1e-4,))
 @strict
 def cstr(
     flow=100.0,
