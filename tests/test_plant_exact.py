@@ -3,7 +3,7 @@
 import casadi as ca
 import numpy as np
 import pytest
-from test_plant_physics import box_points, inner_start, stepper
+from plant_tools import box_points, inner_start, stepper
 
 import plants
 import rlctrl as rc
@@ -125,8 +125,13 @@ def _thrust(x, u, _):
     return u[0] * ca.dot((rz @ ry @ rx)[:, 2], x[3:6]) + ca.dot(u[1:], x[9:])
 
 
+def _rod_and_motor(x, p):
+    return _rod(x, p) + p["motor_mass"] * p["motor_radius"] ** 2 / 4 * x[1] ** 2
+
+
 ENERGY = {  # options, energy(x, p), power(x, u, p) of inputs and friction
     "pendulum_friction": ({}, _rod, lambda x, u, p: (u[0] - p["friction"] * p["mass"] * p["length"] ** 2 / 3 * x[1] * abs(x[1])) * x[1]),
+    "pendulum_motor": ({}, _rod_and_motor, lambda x, u, p: x[1] * x[2]),
     "cart_pole": ({}, _cart, lambda x, u, p: u[0] * x[1]),
     "acrobot": ({}, _links, lambda x, u, p: u[0] * x[3]),
     "two_link_arm": ({}, _links, lambda x, u, p: ca.dot(u - p["damping"] * x[2:], x[2:])),
@@ -191,3 +196,71 @@ def test_frictionless_plants_keep_their_energy_to_the_order_of_rk4(name, options
         drifts.append(np.ptp(np.array(energy(np.concatenate(path).T))))
     assert drifts[-1] <= 1e-5
     assert np.log2(drifts[0] / drifts[1]) >= 3.7
+
+
+FORCED = {  # inputs whose noise the diffusion is, and its size
+    "pendulum": ([0], [0.2]),
+    "pendulum_friction": ([0], [0.01]),
+    "cart_pole": ([0], [0.5]),
+    "lunar_lander": ([0, 1], [0.3, 0.3]),
+    "acrobot": ([0], [0.1]),
+    "two_link_arm": ([0, 1], [0.5, 0.5]),
+    "three_wheeled_robot": ([0, 1], [0.05, 0.05]),
+    "three_wheeled_robot_dynamic": ([0, 1], [0.5, 0.1]),
+    "double_integrator": ([0], [0.1]),
+    "duffing": ([0], [0.1]),
+    "van_der_pol": ([0], [0.1]),
+}
+
+
+@pytest.mark.parametrize("name", FORCED)
+def test_noise_on_an_input_enters_as_the_input_does(name):
+    plant, (inputs, sizes) = plants.get(name), FORCED[name]
+    for x, u in zip(*box_points(plant, 20), strict=True):
+        got = np.array(plant.diffusion_function(x, u, plant.parameter_vector))
+        np.testing.assert_allclose(got, plant.jacobian(x, u)[1][:, inputs] * sizes, rtol=1e-10, atol=1e-13)
+
+
+# --- motions known in closed form ---------------------------------------------------------------------------------------------------------
+
+
+def flown(name, x, u, time):
+    """The plant's state after that time without noise, input held; angles not wrapped."""
+    plant = plants.get(name)
+    step = stepper(rc.Problem(plant, lambda x, u: 0, 1.0, time, exit="free", substeps=100))
+    return step(np.array([x], float), np.array([u], float), np.zeros((1, plant.law.q)))[0]
+
+
+def test_vehicles_run_on_circles():
+    """Radius v/ω; the bicycle's centre turns about a point that all wheels' axles meet in."""
+    circle = lambda x, y, heading, radius, turned: [
+        x + radius * (np.sin(heading + turned) - np.sin(heading)),
+        y - radius * (np.cos(heading + turned) - np.cos(heading)),
+    ]
+    want = circle(1, -2, 0.3, 1.5 / 0.8, 0.8 * 2)
+    np.testing.assert_allclose(flown("three_wheeled_robot", [1, -2, 0.3], [1.5, 0.8], 2.0), [*want, 0.3 + 1.6], atol=1e-7)
+    np.testing.assert_allclose(
+        flown("three_wheeled_robot_dynamic", [1, -2, 0.3, 1.5, 0.8], [0, 0], 2.0), [*want, 0.3 + 1.6, 1.5, 0.8], atol=1e-7
+    )
+    front, rear, steering, speed = 1.105, 1.738, 0.4, 6.0
+    axle = (front + rear) / np.tan(steering)  # of the rear axle's middle
+    radius, slip = np.hypot(axle, rear), np.arctan2(rear, axle)
+    turned = 2 * speed / radius
+    want = circle(0, 0, 0.3 + slip, radius, turned)
+    np.testing.assert_allclose(flown("bicycle", [0, 0, 0.3, speed], [0, steering], 2.0), [*want, 0.3 + turned, speed], atol=1e-6)
+
+
+def test_pushed_vehicles_gain_speed_and_the_motor_lags_its_command():
+    assert flown("three_wheeled_robot_dynamic", [0, 0, 0, 0, 0], [5.0, 0], 2.0) == pytest.approx([1, 0, 0, 1, 0])
+    assert flown("three_wheeled_robot_dynamic", [0, 0, 0, 0, 0], [0, 0.5], 2.0) == pytest.approx([0, 0, 1, 0, 1])
+    assert flown("bicycle", [0, 0, 0, 1], [0.5, 0], 2.0) == pytest.approx([3, 0, 0, 2])
+    assert flown("pendulum_motor", [np.pi, 0, 0.1], [0.3], 0.1)[2] == pytest.approx(0.3 - 0.2 * np.exp(-2), rel=1e-8)
+
+
+def test_tanks_fill_as_they_drain():
+    """An isolated lower tank drains by Torricelli, √h falling linearly; the first of two tanks relaxes exponentially."""
+    h = flown("quadruple_tank", [9, 9, 0, 0], [0, 0], 20.0)
+    fall = np.array([0.071 / 28, 0.057 / 32]) * np.sqrt(981 / 2) * 20
+    np.testing.assert_allclose(h[:2], (3 - fall) ** 2, rtol=1e-3)  # a trickle remains of the empty tanks above
+    level1 = 1.3 * 0.5 + (0.2 - 1.3 * 0.5) * np.exp(-10 / 18.4)
+    assert flown("two_tank", [0.2, 0.1], [0.5], 10.0)[0] == pytest.approx(level1, rel=1e-9)

@@ -6,32 +6,13 @@ import casadi as ca
 import control
 import numpy as np
 import pytest
+from plant_tools import box_points, inner_start, stepper
 from scipy.integrate import solve_ivp
 
 import plants
 import rlctrl as rc
 
 DIFFUSIONS = [name for name in plants.names() if plants.get(name).drift is not None]
-
-
-def box_points(plant, count, seed=0):
-    """Random states and inputs of the box."""
-    rng = np.random.default_rng(seed)
-    return tuple(
-        rng.uniform(*np.array([(s.low, s.high) for s in signals]).T, (count, len(signals))) for signals in (plant.states, plant.inputs)
-    )
-
-
-def evaluate(plant, function, *points):
-    """A CasADi function of (…, parameters) at rows of points, as an array (rows, …)."""
-    return np.array([np.array(function(*row, plant.parameter_vector)) for row in zip(*points, strict=True)])
-
-
-def stepper(problem):
-    """(x, u, w) → next state of the sampled problem before its exit rule, arrays (rows, …)."""
-    x, u, w, p, following, _ = problem.symbolic()
-    step = ca.Function("step", [x, u, w, p], [following])
-    return lambda x, u, w: np.array(step(x.T, u.T, w.T, problem.plant.parameter_vector)).T
 
 
 # --- Gymnasium ----------------------------------------------------------------------------------------------------------------------------
@@ -119,18 +100,12 @@ def test_acrobot_has_the_accelerations_of_gymnasium():
     plant, env = plants.get("acrobot"), AcrobotEnv()
     for x, u in zip(*box_points(plant, 50), strict=True):
         theirs = env._dsdt(np.array([x[0] + np.pi, *x[1:], *u]))[:4]
-        np.testing.assert_allclose(evaluate(plant, plant.drift_function, [x], [u])[0, :, 0], theirs, rtol=1e-11, atol=1e-10)
+        np.testing.assert_allclose(np.array(plant.drift_function(x, u, plant.parameter_vector))[:, 0], theirs, rtol=1e-11, atol=1e-10)
 
 
 # --- SciPy and python-control -------------------------------------------------------------------------------------------------------------
 
 POLYNOMIAL = {"double_integrator", "kinematic_point"}  # with the input held: RK4 is exact
-
-
-def inner_start(plant):
-    """A state and an input that the box surrounds on all sides."""
-    x, u = (np.array([(s.low, s.high) for s in signals]) for signals in (plant.states, plant.inputs))
-    return x @ [0.45, 0.55], u @ [0.45, 0.55]
 
 
 @pytest.mark.parametrize("name", DIFFUSIONS)
