@@ -7,7 +7,7 @@ from rlctrl.errors import strict
 from rlctrl.plant import Plant, Signal
 
 
-@task(at=origin(4), dt=0.05, gamma=1.0, Q=(1.0, 1.0, 1.0, 1.0), R=(1.0,))
+@task(at=origin(4), dt=0.02, gamma=1.0, Q=(1.0, 1.0, 1.0, 1.0), R=(1.0,))
 @strict
 def power_system(
     load_rate=0.0665,

@@ -51,7 +51,7 @@ def _states(spin1_max, spin2_max):
     ]
 
 
-@task(at=origin(4), dt=0.05, gamma=0.99, Q=(1.0, 1.0, 0.05, 0.05), R=(0.05,))
+@task(at=origin(4), dt=0.02, gamma=0.99, Q=(1.0, 1.0, 0.05, 0.05), R=(0.05,))
 @strict
 def acrobot(
     mass1=1.0,
@@ -91,7 +91,7 @@ def _reaching(p, posture=(np.pi / 4, np.pi / 2, 0.0, 0.0)):
     return posture, gravity_torque(posture, p)
 
 
-@task(at=_reaching, dt=0.05, gamma=0.98, Q=(1.0, 1.0, 0.05, 0.05), R=(0.001, 0.001))
+@task(at=_reaching, dt=0.02, gamma=0.99, Q=(1.0, 1.0, 0.05, 0.05), R=(0.001, 0.001))
 @strict
 def two_link_arm(
     mass1=1.0,

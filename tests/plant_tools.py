@@ -4,7 +4,7 @@ import casadi as ca
 import numpy as np
 
 
-def box_points(plant, count, seed=0):
+def box_points(plant, count=200, seed=0):
     """Random states and inputs of the box."""
     rng = np.random.default_rng(seed)
     return tuple(

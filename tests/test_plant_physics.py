@@ -127,6 +127,16 @@ def test_the_sampled_drift_converges_to_solve_ivp_at_its_order(name):
         assert np.all(np.abs(observed - order) <= 0.3), (scheme, errors)
 
 
+@pytest.mark.parametrize("name", DIFFUSIONS)
+def test_one_default_sample_is_integrated_to_a_hundredth_of_the_box(name):
+    """The default `dt` is short enough for one Runge–Kutta step, also in the corners."""
+    options = plants.defaults(name) | {"reward": lambda x, u: 0}
+    plant = options["plant"]
+    x, u = box_points(plant, 200)
+    once, often = (stepper(rc.Problem(**options, substeps=s))(x, u, np.zeros((200, plant.law.q))) for s in (1, 32))
+    assert np.abs((once - often) / [s.high - s.low for s in plant.states]).max() <= 0.01
+
+
 LINEAR = ("double_integrator", "kinematic_point", "linear", "dc_motor", "f16", "power_system")
 
 

@@ -6,19 +6,12 @@ import re
 import casadi as ca
 import numpy as np
 import pytest
+from plant_tools import box_points, stepper
 
 import plants
 import rlctrl as rc
 
 every = pytest.mark.parametrize("name", plants.names())
-
-
-def points(plant, count=200, seed=0):
-    """Random states and inputs of the box."""
-    rng = np.random.default_rng(seed)
-    low, high = np.array([(s.low, s.high) for s in (*plant.states, *plant.inputs)]).T
-    z = rng.uniform(low, high, (count, len(low)))
-    return z[:, : plant.n], z[:, plant.n :]
 
 
 def noisy(name):
@@ -51,7 +44,7 @@ def at_mean(plant, x, u):
 @every
 def test_shapes_and_finite_dynamics_over_the_box(name):
     plant = plants.get(name)
-    x, u = points(plant)
+    x, u = box_points(plant)
     drifts = np.array([at_mean(plant, a, b) for a, b in zip(x, u, strict=True)])
     assert drifts.shape == (200, plant.n)
     assert np.all(np.isfinite(drifts))
@@ -115,8 +108,11 @@ def test_the_default_problem_is_finite_over_the_box_and_regulators_peak_at_the_e
     assert (problem.gamma, problem.dt, problem.exit) == (default.gamma, default.dt, default.exit)
     x, u, p = problem.plant.symbols()
     reward = ca.Function("reward", [x, u, p], [problem.reward_of(x, u, p)])
-    values = np.array([float(reward(a, b, problem.plant.parameter_vector)) for a, b in zip(*points(problem.plant), strict=True)])
+    values = np.array([float(reward(a, b, problem.plant.parameter_vector)) for a, b in zip(*box_points(problem.plant), strict=True)])
     assert np.all(np.isfinite(values))
+    states, inputs = box_points(problem.plant, 500)
+    noise = np.random.default_rng(4).exponential(size=(500, problem.plant.law.q))
+    assert np.all(np.isfinite(stepper(problem)(states, inputs, noise)))
     if plants.TASKS[name].Q is not None:
         assert abs(float(reward(*default.equilibrium, problem.plant.parameter_vector))) <= 1e-15
         assert np.all(values < 0)
@@ -158,7 +154,7 @@ def test_systems_of_regelum_control_and_rcognita_are_there_with_their_dimensions
 def test_jacobian_equals_central_finite_differences(name):
     plant = plants.get(name)
     f = lambda z: at_mean(plant, z[: plant.n], z[plant.n :])
-    for x, u in zip(*points(plant, 10, seed=1), strict=True):
+    for x, u in zip(*box_points(plant, 10, seed=1), strict=True):
         A, B = plant.jacobian(x, u)
         assert A.shape == (plant.n, plant.n)
         assert B.shape == (plant.n, plant.m)
@@ -214,7 +210,7 @@ def test_unknown_parameter_is_refused_with_the_nearest_name(name):
 def test_every_parameter_reaches_the_dynamics(name):
     """A parameter that changes neither drift nor diffusion is a dead knob."""
     plant = noisy(name).plant
-    (x,), (u,) = points(plant, 1)
+    (x,), (u,) = box_points(plant, 1)
     stack = lambda q: np.concatenate([value(f, x, u, q.parameter_vector).ravel() for f in dynamics(q)])
     for parameter, number in plant.params.items():
         changed = plant.with_params(**{parameter: 1.1 * np.asarray(number) + 0.01})
@@ -259,7 +255,7 @@ def test_vamvoudakis_lewis_value_solves_the_hjb_equation():
     best = -(ca.cos(2 * x[0]) + 2) * x[1]
     slope = ca.jacobian(hamiltonian, u)
     optimal = ca.Function("optimal", [x], [ca.substitute(e, u, best) for e in (hamiltonian, slope, ca.jacobian(slope, u))])
-    for point in points(plant)[0]:
+    for point in box_points(plant)[0]:
         residual, first, second = (float(v) for v in optimal(point))
         assert abs(residual) <= 1e-12
         assert abs(first) <= 1e-12
@@ -289,7 +285,7 @@ def test_pendulum_conserves_energy_to_the_order_of_rk4():
 
 def test_pendulum_loses_energy_at_the_rate_of_its_damping_and_gains_it_at_that_of_the_torque():
     plant = plants.pendulum(mass=1.3, length=0.7, damping=0.2)
-    for x, u in zip(*points(plant, 50), strict=True):
+    for x, u in zip(*box_points(plant, 50), strict=True):
         acceleration = value(plant.drift_function, x, u, plant.parameter_vector)[1, 0]
         power = x[1] * (1.3 * 0.7**2 * acceleration - 1.3 * 9.81 * 0.7 * np.sin(x[0]))
         assert power == pytest.approx(x[1] * u[0] - 0.2 * x[1] ** 2, rel=1e-12, abs=1e-12)
@@ -334,7 +330,7 @@ def random_matrices(n=3, m=2, q=2):
 def test_linear_drift_and_diffusion_are_the_matrices_given():
     A, B, F, c = random_matrices()
     plant = plants.linear(A, B, F, c)
-    x, u = points(plant, 1)
+    x, u = box_points(plant, 1)
     np.testing.assert_allclose(value(plant.drift_function, x[0], u[0], plant.parameter_vector)[:, 0], A @ x[0] + B @ u[0] + c, rtol=1e-13)
     np.testing.assert_array_equal(value(plant.diffusion_function, x[0], u[0], plant.parameter_vector), F)
 
