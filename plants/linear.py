@@ -3,11 +3,19 @@
 import casadi as ca
 import numpy as np
 
+from plants.task import task
 from rlctrl.errors import require, strict
 from rlctrl.noise import Gaussian
 from rlctrl.plant import Plant, Signal
 
 
+def _rest(p):
+    """Rest without input: A x + c = 0, or x = A x + c; the x of least norm, if there is one."""
+    still = p.A - p.discrete * np.eye(len(p.A))
+    return np.linalg.lstsq(still, -p.c, rcond=None)[0], np.zeros(p.B.shape[1])
+
+
+@task(at=_rest, dt=0.1, gamma=0.98, reward=lambda x, u, p: -(ca.sumsqr(x) + 0.1 * ca.sumsqr(u)))
 @strict
 def linear(
     A=((0.0, 1.0), (-1.0, -0.4)), B=((0.0,), (1.0,)), F=None, c=None, *, discrete=False, states=None, inputs=None, state_max=2.0,
@@ -18,6 +26,7 @@ def linear(
 
     `A` (n, n), `B` (n, m), `F` (n, q) (default: no noise), `c` (n,). `states`, `inputs`: Signals, by default dimensionless x1…, u1…
     bounded by ±`state_max`, ±`input_max` (numbers or one per signal; np.inf for no bound). The default matrices are a damped oscillator.
+    Equilibrium: x = −A⁻¹ c (discrete: (1 − A)⁻¹ c), u = 0.
     """
     A = np.atleast_2d(np.asarray(A, float))
     n = len(A)

@@ -255,11 +255,13 @@ def test_constant_keeps_full_precision(constant):
 def test_plant_dynamics_equal_casadi(name):
     plant = plants.get(name)
     rng = np.random.default_rng(1)
-    x, u = rng.uniform(-2, 2, (30, plant.n)), rng.uniform(-2, 2, (30, plant.m))
-    for function in (plant.drift_function, plant.diffusion_function):
-        got = JaxFunction(function, function.size_out(0))(x, u, plant.parameter_vector)
-        want = np.array([np.array(function(a, b, plant.parameter_vector)) for a, b in zip(x, u, strict=True)])
-        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-15, strict=True)
+    x, u = (rng.uniform(*np.array([(s.low, s.high) for s in signals]).T, (30, len(signals))) for signals in (plant.states, plant.inputs))
+    w = rng.uniform(-2, 2, (30, plant.law.q))
+    drawn = [(f, (x, u)) for f in (plant.drift_function, plant.diffusion_function) if f is not None]
+    for function, points in drawn or [(plant.update_function, (x, u, w))]:
+        got = JaxFunction(function, function.size_out(0))(*points, plant.parameter_vector)
+        want = np.array([np.array(function(*row, plant.parameter_vector)) for row in zip(*points, strict=True)])
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-15 * (1 + np.abs(want).max(initial=0)), strict=True)
 
 
 def test_discrete_plant_update_equals_casadi_and_numpy():
