@@ -23,7 +23,7 @@ class Critic:
     """Architecture of a critic (T5): `hidden` units N_C2 (a tuple for several layers, from the output inwards; () for a shallow critic
     ω1ᵀφ2(z)), `activation` φ1 ("tanh", "softplus", "square", "identity", "sigmoid", "sin", "gauss", "relu"), `features` φ2 ("affine",
     "sincos", "polynomial" or "fourier" of `degree`, or a function z (..., n+m) → (..., N_C1) in jax.numpy), `scale`: standard deviation of
-    the initial hidden pre-activations. Raises `InputError` for unknown names or sizes.
+    the initial hidden pre-activations (of a shallow critic, the norm of its initial weights). Raises `InputError` for unknown names or sizes.
     """
 
     hidden: Any = 32
@@ -75,10 +75,12 @@ class Network:
         return [part.reshape(s) for part, s in zip(jnp.split(omega, ends), self.shapes, strict=True)]
 
     def initial(self, key, scale):
-        """Random weights: pre-activations of standard deviation about `scale`, ω1 of norm about 1."""
+        """Random weights: pre-activations of standard deviation about `scale`, ω1 of norm about 1 (`scale` for a shallow critic)."""
+        first = 1.0 if self.hidden else scale
         keys = jax.random.split(key, len(self.shapes))
         parts = [
-            jax.random.normal(k, s) / np.sqrt(s[-1]) * (scale if i else 1.0) for i, (k, s) in enumerate(zip(keys, self.shapes, strict=True))
+            jax.random.normal(k, s) / np.sqrt(s[-1]) * (scale if i else first)
+            for i, (k, s) in enumerate(zip(keys, self.shapes, strict=True))
         ]
         return jnp.concatenate([part.ravel() for part in parts])
 
