@@ -86,7 +86,9 @@ def test_f16_critic_learns_p(f16):
 
 
 def double_integrator():
-    return rc.Problem(plants.double_integrator(noise=0.0, force_max=50.0), rc.quadratic([0.1, 0.01], [0.01]), gamma=0.95, dt=0.1, exit="free")
+    return rc.Problem(
+        plants.double_integrator(noise=0.0, force_max=50.0), rc.quadratic([0.1, 0.01], [0.01]), gamma=0.95, dt=0.1, exit="free"
+    )
 
 
 @pytest.mark.parametrize("name", ["f16", "double integrator"])

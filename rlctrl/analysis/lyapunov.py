@@ -26,7 +26,7 @@ MU = 3 * np.sqrt(3) / 16
 class Bounds:
     """The constants of T18–T20 on the run's own sample, and what they promise. Per snapshot (K,):
 
-    `epsilon` least excited eigenvalue of A, `largest` its largest one, `rank` excited directions; `c_theory` = λε(2 − λM/4) and `c_measured`
+    `epsilon` least excited eigenvalue of A, `largest` its largest, `rank` excited directions; `c_theory` = λε(2 − λM/4) and `c_measured`
     = λε(2 − λλ_max(A)); `allowed` and `allowed_measured`: the right side of T18 with the worst-case constants, and with ‖b‖, ‖q‖ and λ_max
     as they were; `change` what happened to ‖ω̃‖²; `norm` the excited part of ‖ω̃‖. `error_sup` = sup|γe_Q' − e_Q + e*| and `kappa` =
     sup |R|/‖ω̃‖² over `sample` transitions. `r_in`, `r_out`: the radii of T19 at the last snapshot (inf: none); `r_in_measured`: with ‖b‖ as

@@ -141,10 +141,8 @@ def improved(actor, policy, q, x, weight, inputs, reach, state: ActorState) -> A
     x, weight = x[:STATES], weight[:STATES]
     if actor.improve == "gradient":
         return _ascended(actor, policy, q, x, weight, state)
-    if inputs is None:
-        best = _newton(policy.at(state.theta), q, x, reach)
-    else:
-        best = maximise(lambda u: q.at(x[:, None, :], u), inputs)[0]
+    search = lambda: maximise(lambda u: q.at(x[:, None, :], u), inputs)[0]
+    best = search() if inputs is not None else _newton(policy.at(state.theta), q, x, reach)
     return state._replace(theta=_fitted(actor, policy, x, weight, best, state.theta))
 
 

@@ -50,8 +50,7 @@ class Checkpoint:
         state, rows = self._now
         arrays: dict[str, Any] = {"mark": np.array(self._mark), "rows": np.array(len(rows))}
         arrays |= {f"state{k}": np.asarray(a) for k, a in enumerate(jax.tree.leaves(state))}
-        for number, row in enumerate(rows):
-            arrays |= {f"row{number}_{k}": a for k, a in enumerate(jax.tree.leaves(row))}
+        arrays |= {f"row{k}": np.stack(a) for k, a in enumerate(zip(*map(jax.tree.leaves, rows), strict=True))}
         write_whole(self._path, lambda file: np.savez(file, **arrays))
         self._written = time.monotonic()
 
@@ -61,7 +60,8 @@ def _read(path, mark, size):
         with open(path, "rb") as file, np.load(file) as stored:
             found = {name: stored[name] for name in stored.files}
         leaves = [found[f"state{k}"] for k in range(size)] if str(found["mark"]) == mark else []
-        rows = [[a for name, a in found.items() if name.startswith(f"row{number}_")] for number in range(int(found["rows"]))]
+        stacked = [found[f"row{k}"] for k in range(len(found)) if f"row{k}" in found]
+        rows = [[a[number] for a in stacked] for number in range(int(found["rows"]))]
     except Exception as error:  # whatever a damaged file makes NumPy or zlib raise
         raise InputError(
             f"`checkpoint` must be a file written by train; {path} is not readable ({error}). Delete it to begin anew."

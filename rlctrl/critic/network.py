@@ -23,7 +23,7 @@ class Critic:
     """Architecture of a critic (T5): `hidden` units N_C2 (a tuple for several layers, from the output inwards; () for a shallow critic
     ω1ᵀφ2(z)), `activation` φ1 ("tanh", "softplus", "square", "identity", "sigmoid", "sin", "gauss", "relu"), `features` φ2 ("affine",
     "sincos", "polynomial" or "fourier" of `degree`, or a function z (..., n+m) → (..., N_C1) in jax.numpy), `scale`: standard deviation of
-    the initial hidden pre-activations (of a shallow critic, the norm of its initial weights). Raises `InputError` for unknown names or sizes.
+    the initial hidden pre-activations (of a shallow critic, the norm of its first weights). Raises `InputError` for unknown names or sizes.
     """
 
     hidden: Any = 32

@@ -1,0 +1,408 @@
+"""Targets, update rules, data, actor and checkpoints of a training: identities, slow loops written out, bias where theory says so."""
+
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import plants
+import rlctrl as rc
+from rlctrl.critic.actor import first_actor_state, improved
+from rlctrl.critic.checkpoint import Checkpoint
+from rlctrl.critic.features import feature_map
+from rlctrl.critic.network import CriticQ
+from rlctrl.critic.td import Objective, Transitions, data_vector, mean_coefficients, replay_gradient, td_errors
+from rlctrl.maximise import input_set
+
+PLANT = plants.pendulum()
+SIGNALS = PLANT.states + PLANT.inputs
+
+
+def problem(noise=0.3, **options):
+    return rc.Problem(plants.double_integrator(noise=noise), rc.quadratic([0.1, 0.01], [0.01]), gamma=0.95, dt=0.1, exit="free", **options)
+
+
+@pytest.fixture(scope="module")
+def lqr():
+    return rc.solve(problem(), rc.Riccati())
+
+
+def batch(successors=2, hidden=5, count=7, seed=0):
+    network = rc.Critic(hidden=hidden).network(PLANT)
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(-3, 3, (count, 1 + successors, 3))
+    share = rng.dirichlet(np.ones(successors), count) if successors != 2 else np.full((count, 2), 0.5)
+    gamma = rng.uniform(0, 1, (count, successors))
+    t = Transitions(network.features(z), rng.normal(size=(count, successors)), gamma, share, np.ones(count))
+    return network, network.initial(jax.random.key(1), 1.0), t
+
+
+# --- gradients ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exponent", [2, 1, 0])
+@pytest.mark.parametrize("semi", [False, True])
+@pytest.mark.parametrize("successors", [1, 2, 3])
+def test_gradient_of_the_mean_error_is_the_slow_sum(exponent, semi, successors):
+    network, omega, t = batch(successors)
+    mean = lambda w, j: jnp.sum(t.share[j] * td_errors(network, w, t)[j])
+    value = lambda w, j: network.layers(w, t.phi[j, 0])[0]
+    slow = 0
+    for j in range(len(t.weight)):
+        v = jax.grad(value if semi else mean)(omega, j)
+        slow = slow + v * mean(omega, j) / (v @ v + 1) ** exponent
+    fast, _ = replay_gradient(network, omega, t, Objective(semi, False, exponent))
+    assert np.max(np.abs(fast - slow)) <= 1e-12 * np.max(np.abs(slow))
+
+
+@pytest.mark.parametrize("hidden", [5, (4, 3), ()])
+def test_double_sample_gradient_is_that_of_the_product(hidden):
+    network, omega, t = batch(2, hidden)
+    product = lambda w: 0.5 * jnp.sum(jnp.prod(td_errors(network, w, t), -1))
+    fast, _ = replay_gradient(network, omega, t, Objective(False, True, 0))
+    assert np.allclose(fast, jax.grad(product)(omega), rtol=1e-12, atol=1e-12)
+
+
+def test_held_weights_enter_the_successors_only():
+    network, omega, t = batch(1)
+    held = omega + 0.1
+    fast, e = replay_gradient(network, omega, t, Objective(True, False, 0), held)
+    q, ahead = network.layers(omega, t.phi[:, 0])[0], network.layers(held, t.phi[:, 1])[0]
+    expected = q - t.r[:, 0] - t.gamma[:, 0] * ahead
+    assert np.allclose(e, expected, atol=1e-13)
+    assert np.allclose(fast, network.derivative(omega, t.phi[:, 0]).T @ expected, atol=1e-12)
+
+
+def test_data_vector_is_the_combination_of_slopes():
+    network, omega, t = batch(3)
+    slopes = network.derivative(omega, t.phi)
+    assert np.allclose(data_vector(network, omega, t), jnp.einsum("mk,mkp->mp", mean_coefficients(t), slopes), atol=1e-12)
+
+
+# --- features -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_fourier_features_are_waves_periodic_in_the_angle():
+    phi = feature_map("fourier", 2, SIGNALS)
+    z = np.array([0.7, 3.0, -1.0])
+    assert phi(z).shape == (phi.size,)
+    assert np.allclose(phi(z), phi(z + np.array([2 * np.pi, 0, 0])), atol=1e-12)
+    assert float(phi(z)[0]) == 1.0  # the constant
+    rng = np.random.default_rng(0)
+    values = np.asarray(phi(rng.uniform([-np.pi, -8, -5], [np.pi, 8, 5], (4000, 3))))
+    assert np.linalg.matrix_rank(values) == phi.size  # no two alike
+
+
+def test_user_features_are_used_and_refused_by_name():
+    mine = lambda z: jnp.stack([jnp.ones_like(z[..., 0]), z[..., 1] ** 2], -1)
+    network = rc.Critic(hidden=(), features=mine).network(PLANT)
+    assert float(network.value(jnp.array([2.0, 3.0]), np.array([0.0, 2.0, 0.0]))) == 14.0
+    with pytest.raises(rc.InputError, match="`features`"):
+        rc.Critic(hidden=3, features=lambda z: float(z[0])).network(PLANT)
+
+
+# --- targets ------------------------------------------------------------------------------------------------------------------------------
+
+
+def trained(lqr, steps=60, policy=None, hidden=6, seed=0, **scheme):
+    scheme = {"memory": 40, "snapshots": 5, "exploration": 0.4, "restart": 10, **scheme}
+    critic = rc.Critic(hidden=hidden, features="affine")
+    return rc.train(problem(), critic, policy or lqr.policy, rc.ReplayTD(**scheme), steps=steps, seed=seed)
+
+
+SCHEMES = {
+    "notes": {},
+    "expected": {"target": "expected", "quadrature": 4},
+    "double": {"target": "double"},
+    "five steps": {"horizon": 5},
+    "expected, three steps": {"target": "expected", "horizon": 3, "quadrature": 3},
+    "semi": {"gradient": "semi", "refresh": 4},
+    "double semi": {"target": "double", "gradient": "semi"},
+    "no normaliser": {"normaliser": 0, "rate": 1e-3},
+    "batch": {"batch": 16, "sampling": "prioritised", "rate": 0.05},
+    "measured": {"rate": "measured"},
+    "parallel and uniform": {"plants": 4, "uniform": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", list(SCHEMES))
+def test_every_identity_holds_for_every_scheme(name, lqr):
+    """T12, T15, T17 and the budget to 1e-10; e* is its definition; n-step errors telescope."""
+    run = trained(lqr, **SCHEMES[name])
+    d = rc.decompose(run, lqr, points=128, starts=0, iterations=10)
+    assert d.identity_residual <= 1e-10
+    assert d.step_identity_residual <= 1e-10
+    assert np.max(d.terms.gradient_gap) <= 1e-10
+    assert d.budget.residual <= 1e-8
+    assert sum(d.budget.shares.values()) == pytest.approx(1, abs=1e-6)
+    assert np.max(np.abs(d.e_star_policy)) <= 1e-12  # p^θ = π*, however many steps
+
+
+def test_n_step_return_is_the_discounted_sum_along_the_way(lqr):
+    run = trained(lqr, horizon=4, steps=5)
+    memory, p = run.snapshots.memory, run.problem
+    z, path, t = memory.z[-1, 0], memory.path[-1, 0, 0], memory.t
+    points = np.vstack([z, path])
+    rewards = [p.reward(point[:2], point[2:]) for point in points[:-1]]
+    assert float(t.r[-1, 0, 0]) == pytest.approx(sum(0.95**k * r for k, r in enumerate(rewards)), rel=1e-13)
+    assert float(t.gamma[-1, 0, 0]) == pytest.approx(0.95**4)
+    assert np.allclose(path[:, 2:], lqr.policy(path[:, :2]), atol=1e-13)  # only the first input is explored
+
+
+def test_expected_target_has_no_noise_term(lqr):
+    run = trained(lqr, target="expected")
+    d = rc.decompose(run, lqr, points=64, starts=0, iterations=3)
+    assert np.max(np.abs(d.e_star_noise)) <= 1e-10  # quadratic V*, so five nodes are exact
+    assert np.max(np.abs(rc.decompose(trained(lqr), lqr, points=64, starts=0, iterations=3).e_star_noise)) > 1e-2
+
+
+def test_full_gradient_is_biased_by_noise_where_expected_is_not():
+    """min E e² = (E e)² + Var e: with sampled targets the critic flattens Q̂, with expected ones it finds Q*."""
+    basis = lambda z: jnp.stack([jnp.ones_like(z[..., 0]), *(z[..., i] * z[..., j] for i in range(3) for j in range(i, 3))], -1)
+    base = {"memory": 4000, "renew": 4000, "normaliser": 0, "snapshots": 2, "restart": 10, "exploration": 0.4}
+    noisy = problem(noise=1.0)
+    reference = rc.solve(noisy, rc.Riccati())
+    error = {}
+    for name, scheme in {
+        "sample": {"update": "gauss-newton"},
+        "expected": {"update": "gauss-newton", "target": "expected"},
+    }.items():
+        run = rc.train(noisy, rc.Critic(hidden=(), features=basis), reference.policy, rc.ReplayTD(**base, **scheme), steps=60)
+        z = np.random.default_rng(0).uniform(-1, 1, (500, 3))
+        gap = run.Q(z[:, :2], z[:, 2:]) - reference.Q(z[:, :2], z[:, 2:])
+        error[name] = float(np.std(gap) / np.std(reference.Q(z[:, :2], z[:, 2:])))
+    assert error["expected"] <= 1e-6
+    assert error["sample"] >= 0.02
+
+
+# --- update rules -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_gauss_newton_solves_a_linear_critic_at_once():
+    basis = lambda z: jnp.stack([jnp.ones_like(z[..., 0]), *(z[..., i] * z[..., j] for i in range(3) for j in range(i, 3))], -1)
+    scheme = rc.ReplayTD(memory=200, renew=200, normaliser=0, update="gauss-newton", snapshots=60)
+    quiet = problem(noise=0.0)
+    reference = rc.solve(quiet, rc.Riccati())
+    run = rc.train(quiet, rc.Critic(hidden=(), features=basis), reference.policy, scheme, steps=60)
+    t = jax.tree.map(lambda a: a[-1], run.snapshots.memory.t)
+    d = t.phi[:, 0] - t.gamma * t.phi[:, 1]
+    direct = np.linalg.lstsq(d, t.r[:, 0], rcond=None)[0]
+    assert np.max(np.abs(run.weights - direct)) <= 1e-7 * np.max(np.abs(direct))
+    assert run.snapshots.accepted[0] == 1
+
+
+@pytest.mark.parametrize("rule", ["momentum", "adam"])
+def test_momentum_and_adam_are_their_recursions(rule, lqr):
+    run = trained(lqr, update=rule, rate=0.01, snapshots=30, steps=30, exploration=0.0)
+    s = run.snapshots
+    first = second = 0
+    for k in range(30):
+        gradient = np.asarray(replay_gradient(run.network, s.omega[k], jax.tree.map(lambda a, k=k: a[k], s.memory.t))[0])
+        if rule == "momentum":
+            first = 0.9 * first + gradient
+            step = first
+        else:
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            step = first / (1 - 0.9 ** (k + 1)) / (np.sqrt(second / (1 - 0.999 ** (k + 1))) + 1e-8)
+        assert np.max(np.abs(s.omega[k] - 0.01 * step - s.omega_next[k])) <= 1e-12
+
+
+def test_measured_rate_is_the_inverse_of_the_largest_eigenvalue(lqr):
+    run = trained(lqr, rate="measured")
+    d = rc.decompose(run, lqr, points=64, starts=0, iterations=2)
+    assert np.all(run.snapshots.rate[1:] > 4 / 40)  # A is well below its bound M/4
+    assert np.isfinite(d.bounds.c_measured).all()
+
+
+# --- data ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_several_seeds_are_the_single_ones(lqr):
+    together = trained(lqr, seed=[3, 5])
+    for run, seed in zip(together, (3, 5), strict=True):
+        assert np.allclose(run.weights, trained(lqr, seed=seed).weights, rtol=0, atol=1e-10)
+
+
+def test_uniform_share_and_parallel_plants_fill_the_memory(lqr):
+    run = trained(lqr, plants=5, uniform=1.0, steps=8)
+    assert run.snapshots.memory.t.weight[-1].sum() == 40
+    assert np.abs(run.snapshots.memory.z[-1][:, 2]).max() > 4  # inputs from all of the box ±5
+    drawn = trained(lqr, renew=10, steps=20)
+    assert drawn.snapshots.memory.t.weight.min() == 1
+
+
+def test_prioritised_sampling_prefers_large_errors_and_weighs_them_down(lqr):
+    run = trained(lqr, batch=500, memory=100, sampling="prioritised", steps=300, rate=1e-3)
+    t = jax.tree.map(lambda a: a[-1], run.snapshots.memory.t)
+    e = np.abs(np.sum(t.share * np.asarray(td_errors(run.network, run.snapshots.omega[-1], t)), -1))
+    plain = trained(lqr, batch=500, memory=100, steps=300, rate=1e-3)
+    tp = jax.tree.map(lambda a: a[-1], plain.snapshots.memory.t)
+    ep = np.abs(np.sum(tp.share * np.asarray(td_errors(plain.network, plain.snapshots.omega[-1], tp)), -1))
+    assert e.mean() > 1.1 * ep.mean()
+    assert np.corrcoef(e, t.weight)[0, 1] < 0
+    assert t.weight.mean() == pytest.approx(1, abs=0.25)
+
+
+def test_policies_are_not_clipped_without_exploration():
+    steep = lambda x: -40.0 * x[..., :1]
+    run = rc.train(problem(), rc.Critic(hidden=3), steep, rc.ReplayTD(memory=40, exploration=0.0), steps=40)
+    assert np.abs(run.snapshots.memory.z[-1][:, 2]).max() > 5
+
+
+# --- theory -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_shallow_critic_never_violates_t18_and_has_no_outer_radius():
+    basis = lambda z: jnp.stack([0.4 * z[..., 0], 0.4 * z[..., 1], 0.4 * z[..., 2]], -1)
+    quiet = problem(noise=0.05)
+    reference = rc.solve(quiet, rc.Riccati())
+    run = rc.train(quiet, rc.Critic(hidden=(), features=basis), reference.policy, rc.ReplayTD(memory=64, snapshots=50), steps=2000)
+    b = rc.decompose(run, reference, starts=0, points=256).bounds
+    assert b.violations == 0
+    assert b.kappa == 0
+    assert b.r_out == np.inf
+    assert np.all(b.change <= b.allowed_measured + 1e-12)
+    assert np.all(b.c_theory > 0)
+
+
+def test_t18_with_nothing_left_over_contracts_at_the_measured_rate():
+    """Exact basis, no noise, π*: b = q = 0, so ‖ω̃‖² falls at least by c."""
+    quiet = problem(noise=0.0)
+    reference = rc.solve(quiet, rc.Riccati())
+    basis = lambda z: jnp.stack([z[..., i] * z[..., j] for i in range(3) for j in range(i, 3)], -1)
+    run = rc.train(quiet, rc.Critic(hidden=(), features=basis), reference.policy, rc.ReplayTD(memory=64, snapshots=40), steps=400)
+    b = rc.decompose(run, reference, starts=0, points=256).bounds
+    assert b.error_sup <= 1e-9
+    full = b.rank == 6
+    assert full.any()
+    assert np.all(b.c_observed[full] >= b.c_measured[full] * (1 - 1e-6))
+
+
+# --- checkpoint and divergence ------------------------------------------------------------------------------------------------------------
+
+
+def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, lqr, monkeypatch):
+    monkeypatch.setattr("rlctrl.critic.checkpoint.INTERVAL", 0.0)
+    kept = tmp_path / "run.npz"
+    whole = trained(lqr, policy=rc.Actor(hidden=4), steps=60)
+
+    class Killed(Exception):
+        pass
+
+    write, calls = Checkpoint.write, []
+
+    def dying(self):
+        write(self)
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "write", dying)
+    critic, scheme = whole.critic, whole.scheme
+    train = lambda: rc.train(problem(), critic, rc.Actor(hidden=4), scheme, steps=60, checkpoint=kept)
+    with pytest.raises(Killed):
+        train()
+    monkeypatch.setattr(Checkpoint, "write", write)
+    again = train()
+    assert np.array_equal(again.weights, whole.weights)
+    for a, b in zip(jax.tree.leaves(vars(again.snapshots)), jax.tree.leaves(vars(whole.snapshots)), strict=True):
+        assert np.array_equal(a, b)
+    with pytest.raises(rc.InputError, match="`checkpoint` must belong to this run"):
+        rc.train(problem(), critic, rc.Actor(hidden=5), scheme, steps=60, checkpoint=kept)
+
+
+KILLED = """
+import sys, rlctrl as rc, plants
+import rlctrl.critic.checkpoint as c
+c.INTERVAL = 0.0
+problem = rc.Problem(plants.double_integrator(noise=0.3), rc.quadratic([0.1, 0.01], [0.01]), gamma=0.95, dt=0.1, exit="free")
+scheme = rc.ReplayTD(memory=40, snapshots=50)
+run = rc.train(problem, rc.Critic(hidden=6), lambda x: -x[..., :1], scheme, steps=20_000, checkpoint=sys.argv[1])
+print(run.weights.sum().hex())
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_leaves_a_readable_file_and_goes_on(tmp_path):
+    first, second = tmp_path / "a.npz", tmp_path / "b.npz"
+    whole = subprocess.run([sys.executable, "-c", KILLED, str(first)], capture_output=True, text=True, check=True).stdout
+    for wait in (0.05, 0.3):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(second)], stdout=subprocess.DEVNULL)
+        while not second.exists() and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        with np.load(second) as stored:
+            assert int(stored["rows"]) >= 1
+    resumed = subprocess.run([sys.executable, "-c", KILLED, str(second)], capture_output=True, text=True, check=True).stdout
+    assert resumed == whole
+
+
+def test_divergence_stops_at_once_with_the_last_good_weights(lqr):
+    with pytest.raises(rc.NotConverged, match="Training diverged in step") as caught:
+        trained(lqr, rate=1e150, steps=200)
+    partial = caught.value.partial
+    assert np.all(np.isfinite(partial.weights))
+    assert not partial.finished
+    assert "exceeds 8/M" in partial.message
+
+
+# --- actor --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_actor_kinds_respect_their_saturation():
+    key = jax.random.key(0)
+    x = np.random.default_rng(0).uniform([-3, -8], [3, 8], (50, 2))
+    steep = rc.Actor(kind="clipped", gain=[[100.0, 0.0]]).policy(PLANT, key)
+    assert np.allclose(np.abs(steep(x)), np.minimum(5, np.abs(100 * x[:, :1])))
+    assert np.allclose(rc.Actor(kind="linear", gain=[[2.0, 1.0]]).policy(PLANT, key)(x), -(x @ [[2.0], [1.0]]))
+    assert np.all(np.abs(rc.Actor().policy(PLANT, key)(x)) < 5)
+
+
+@pytest.mark.parametrize("kind", ["clipped", "mlp"])
+@pytest.mark.parametrize("improve", ["greedy", "gradient"])
+def test_improvement_through_the_exact_critic_finds_the_clipped_optimum(kind, improve, lqr):
+    """Q* of the LQ problem is a polynomial of degree 2, so its critic is exact; within the input box the best input is clip(−Kx)."""
+    plant = problem().plant
+    network = rc.Critic(hidden=(), features="polynomial").network(plant)
+    rng = np.random.default_rng(0)
+    z = rng.uniform([-1, -1, -5], [1, 1, 5], (400, 3))
+    omega = np.linalg.lstsq(network.features(z), lqr.Q(z[:, :2], z[:, 2:]), rcond=None)[0]
+    actor = rc.Actor(kind=kind, improve=improve, hidden=12, rate=0.02, iterations=3000 if improve == "gradient" else 100)
+    policy, x = actor.policy(plant, jax.random.key(1)), jnp.asarray(z[:, :2])
+    call = jax.jit(
+        lambda state: improved(actor, policy, CriticQ(network, omega), x, jnp.ones(400), input_set(plant.inputs, 21), 1.0, state)
+    )
+    found = policy.at(call(first_actor_state(policy)).theta)
+    best = np.clip(lqr.policy(x), -5, 5)
+    assert np.sqrt(np.mean((np.asarray(found(x)) - best) ** 2)) <= 0.05 * np.std(best)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: rc.ReplayTD(target="mean"), "target"),
+        (lambda: rc.ReplayTD(horizon=0), "horizon"),
+        (lambda: rc.ReplayTD(normaliser=3), "normaliser"),
+        (lambda: rc.ReplayTD(update="newton"), "update"),
+        (lambda: rc.ReplayTD(target="double", update="gauss-newton"), "target"),
+        (lambda: rc.ReplayTD(refresh=5), "refresh"),
+        (lambda: rc.ReplayTD(uniform=1.5), "uniform"),
+        (lambda: rc.ReplayTD(sampling="prioritised"), "sampling"),
+        (lambda: rc.ReplayTD(plants=300), "plants"),
+        (lambda: rc.ReplayTD(rate="measure"), "rate"),
+        (lambda: rc.ReplayTD(rate="measured", update="adam"), "rate"),
+        (lambda: rc.Actor(kind="cnn"), "kind"),
+        (lambda: rc.Actor(gain=[[1.0]]), "gain"),
+        (lambda: rc.Actor(kind="linear", gain=[[1.0]]).policy(PLANT, jax.random.key(0)), "gain"),
+        (lambda: rc.Actor(improve="best"), "improve"),
+    ],
+)
+def test_bad_options_are_refused_by_name(make, argument):
+    with pytest.raises(rc.InputError, match=f"`{argument}`"):
+        make()
