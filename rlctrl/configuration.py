@@ -17,7 +17,7 @@ from rlctrl.interop.expression import expression
 
 METHODS = {"GridDP": rc.GridDP, "HJB": rc.HJB, "OpenLoop": rc.OpenLoop, "Riccati": rc.Riccati, "Spectral": rc.Spectral}
 NOT_IN_FILES = ("start",)  # keywords of methods whose values are Python objects
-POLICIES = ("reference", "lqr", "lqr_clipped")
+POLICIES = ("reference", "lqr", "lqr_clipped", "actor")
 
 
 def _keywords(function, *without):
@@ -30,6 +30,7 @@ SECTIONS: dict[str, list[str]] = {
     "also": ["method"],
     "baseline": ["x", "u"],
     "critic": _keywords(rc.Critic),
+    "actor": _keywords(rc.Actor),
     "training": ["policy", "steps", *_keywords(rc.ReplayTD)],
     "decomposition": _keywords(rc.decompose, "run", "reference", "seed", "progress"),
     "comparison": ["x0", *_keywords(rc.compare, "problem", "policies", "x0", "seed")],
@@ -50,6 +51,7 @@ class Experiment:
     others: tuple
     about: tuple
     critic: Any
+    actor: Any
     scheme: Any
     policy: str
     steps: int
@@ -78,6 +80,8 @@ def build(table, default_name) -> Experiment:
     training = sections["training"]
     policy, steps = training.pop("policy", "reference"), training.pop("steps", 20_000)
     require(policy in POLICIES, "[training] policy", f"must be one of {POLICIES}", policy, nearest(policy, POLICIES))
+    learns = policy == "actor" or not sections["actor"]
+    require(learns, "[actor]", 'is for `[training] policy = "actor"`', policy, "Say so there, or leave the section out.")
     comparison = sections["comparison"]
     comparison["x0"] = _states(plant, comparison.get("x0"))
     seed, name = table.get("seed", 0), table.get("name", default_name)
@@ -92,6 +96,7 @@ def build(table, default_name) -> Experiment:
         others=tuple(others),
         about=_about(plant, sections["baseline"]),
         critic=construct("critic", rc.Critic, sections["critic"]),
+        actor=construct("actor", rc.Actor, sections["actor"]) if policy == "actor" else None,
         scheme=construct("training", rc.ReplayTD, training),
         policy=policy,
         steps=steps,

@@ -64,7 +64,7 @@ def execute(experiment, progress=False) -> Run:
     if reference.method != "Riccati":
         policies["dp"] = reference.policy
     with stage("training"):
-        policy = reference.policy if experiment.policy == "reference" else policies.get(experiment.policy)
+        policy = {"reference": reference.policy, "actor": experiment.actor, **policies}.get(experiment.policy)
         require(
             policy is not None, "[training] policy", "needs an LQR, which this problem has none of", experiment.policy, 'Use "reference".'
         )
@@ -75,6 +75,7 @@ def execute(experiment, progress=False) -> Run:
         )
     with stage("comparison"):
         policies["critic"] = training.greedy
+        policies |= {"actor": training.policy} if training.actor is not None else {}
         comparison = construct("comparison", lambda **v: rc.compare(problem, policies, seed=seed, **v), experiment.comparison)
     return Run(experiment, reference, lqr, training, decomposition, comparison, seconds)
 
