@@ -15,6 +15,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
 
 from rlctrl.critic.features import ACTIVATIONS
 
@@ -106,8 +107,12 @@ def replay_gradient(network, omega, t: Transitions, objective: Objective = T13, 
     """(T13) ∇J_c = Σ d e/(dᵀd + 1)² with the normaliser held constant, (p,), and the TD errors (M,).
 
     d itself is never formed: dᵀd and Σ s_j d_j come from each layer's inputs h and sensitivities δ, since the part of ∇Q̂(z_k) in a layer
-    is h_k δ_kᵀ.
+    is h_k δ_kᵀ. Under vmap, runs take turns: the arrays of one stay in the cache.
     """
+    return sequential_vmap(functools.partial(_replay_gradient, network, objective))(omega, t, target)
+
+
+def _replay_gradient(network, objective, omega, t, target):
     sweeps = [network.layers(omega, t.phi[:, k]) for k in range(t.phi.shape[1])]
     values = sweeps[1:] if target is None else [network.layers(target, t.phi[:, k]) for k in range(1, t.phi.shape[1])]
     errors = sweeps[0][0][:, None] - t.r - t.gamma * jnp.stack([q for q, *_ in values], -1)
