@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import casadi as ca
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ import plants
 import rlctrl as rc
 from rlctrl.analysis.coverage import coverage, occupancy
 from rlctrl.analysis.sources import sources
+from rlctrl.analysis.studies import _widened, e_star, width_study
 
 
 def integrator(noise, **options):
@@ -140,3 +142,79 @@ def test_the_way_round_is_the_shorter_one(swinging):
     assert half.share > 0.1
     assert "theta near" in half.verdict
     assert np.all(np.abs(half.worst[0, 0]) < 0.8)
+
+
+def test_wider_networks_leave_less():
+    problem = rc.Problem(plants.pendulum(), lambda x, u: -(1 - ca.cos(x[0]) + 0.01 * x[1] ** 2 + 0.1 * u[0] ** 2), gamma=0.9, dt=0.05)
+    reference = rc.solve(problem, rc.GridDP(shape=(31, 31)))
+    found = width_study(reference, rc.Critic(), widths=(2, 4, 8, 16), points=512, starts=1, iterations=30)
+    assert np.all(found.rms[1:] <= 1.05 * found.rms[:-1])
+    assert np.all(np.diff(found.fit_rms) <= 0)
+    assert np.all(found.sup >= found.rms)
+    assert found.rms[-1] < 0.1 * found.spread
+    assert 0.3 < found.rate < 3
+    np.testing.assert_array_equal(found.weights, found.widths * 6)  # affine in sin θ, cos θ, ω, τ, 1, and an output weight
+
+
+def test_a_widened_network_is_the_same_function():
+    plant = plants.double_integrator()
+    narrow, wide = (rc.Critic(hidden=h).network(plant) for h in (3, 5))
+    omega, fresh = (np.asarray(net.initial(jax.random.key(1), 1.0)) for net in (narrow, wide))
+    z = np.random.default_rng(0).uniform(-1, 1, (20, 3))
+    np.testing.assert_allclose(wide.value(_widened(wide, omega, fresh), z), narrow.value(omega, z), atol=1e-14)
+
+
+def test_a_network_that_holds_q_star_has_no_rate():
+    reference = rc.solve(integrator(0.1), rc.Riccati())
+    found = width_study(reference, rc.Critic(activation="square", features="affine"), widths=(4, 8), points=128, starts=2, iterations=60)
+    assert np.all(found.rms <= 1e-9 * found.spread)
+    assert np.isnan(found.rate)
+
+
+@pytest.mark.parametrize("bad", [{"widths": (8, 4)}, {"points": 2}, {"critic": rc.Critic(hidden=())}])
+def test_bad_widths_are_refused_by_name(lqr, bad):
+    with pytest.raises(rc.InputError, match=f"`{next(iter(bad))}`"):
+        width_study(lqr[1], **({"critic": rc.Critic()} | bad))
+
+
+def test_e_star_of_the_lqr_is_its_closed_form():
+    """Policy u = −Kx + δ: γ(V* − Q*) = γ δᵀ(R + γBᵀPB)δ. Noise: V* is quadratic, X_+ normal."""
+    problem = integrator(0.1)
+    reference = rc.solve(problem, rc.Riccati())
+    found = e_star(reference, {"π*": reference.policy, "shifted": lambda x: reference.policy(x) + 0.3}, points=256)
+    P = -0.5 * hessian(reference.V, 2)
+    curvature = -0.5 * hessian(lambda z: reference.Q(z[..., :2], z[..., 2:]), 3)[2, 2]
+    assert np.max(np.abs(found.policy["π*"])) <= 1e-12 + found.residual
+    assert found.residual <= 1e-12
+    np.testing.assert_allclose(found.policy["shifted"], 0.95 * curvature * 0.3**2, rtol=1e-9)
+    mean, covariance = problem.moments(found.z[:, :2], found.z[:, 2:])
+    S = P @ covariance[0]
+    square = 4 * np.einsum("ni,ij,nj->n", mean, S @ P, mean) + 2 * np.trace(S @ S)
+    np.testing.assert_allclose(found.noise, 0.95 * np.sqrt(square), rtol=1e-9)
+
+
+def hessian(function, size):
+    """Of a quadratic function, exactly: second differences with steps of 1."""
+    e = np.eye(size)
+    f = lambda *steps: function(np.sum([np.zeros(size), *steps], axis=0))
+    return np.array([[f(a, b) - f(a) - f(b) + f() for b in e] for a in e])
+
+
+def test_e_star_of_a_grid_is_zero_for_its_own_policy_up_to_its_residual(swinging):
+    reference = rc.solve(swinging.problem, rc.GridDP(shape=(31, 31)))
+    found = e_star(reference, {"π*": reference.policy, "trained": swinging.policy}, points=128)
+    assert np.max(np.abs(found.policy["π*"])) <= found.residual
+    assert np.min(found.policy["trained"]) >= -found.residual
+    assert found.summary()["policy trained"]["rms"] > 3 * found.summary()["policy π*"]["rms"]
+    assert "policy trained" in found.table()
+
+
+def test_where_the_problem_ends_no_policy_errs():
+    problem = integrator(0.0, exit="absorb", exit_value=lambda x: -3 - x[0])
+    reference = rc.solve(problem, rc.GridDP(shape=(41, 41)), on_failure="return")
+    found = e_star(reference, {"zero": lambda x: 0 * x[..., :1]}, points=256)
+    x, u = found.z[:, :2], found.z[:, 2:]
+    ends = np.asarray(problem.kernel.ended(problem.transition(x, u, np.zeros((256, problem.plant.law.q)))))
+    assert ends.any()
+    assert np.all(found.policy["zero"][ends] == 0)
+    assert np.max(found.noise) <= 1e-12

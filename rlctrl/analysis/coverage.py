@@ -9,7 +9,7 @@ the shorter way round on periodic ones.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from rlctrl.analysis.sources import horizon
 from rlctrl.errors import require, require_number, require_whole, strict
@@ -25,9 +25,9 @@ CONCENTRATED = 0.4  # share of the lacking mass in one bin that is worth naming
 class Coverage(Result):
     """How well replay data cover where p^θ goes.
 
-    `data` (M, n+m): distinct z of the last snapshot. `z` (N, n+m): where p^θ goes, of mass `weight` (N,), which sums to 1; `distance` (N,) to
-    the nearest datum and `spacing`, the `quantile` of the data's own nearest distances, both as fractions of the box. `share`: mass farther
-    off than that; `worst` (5, n+m): the farthest points, well apart from each other. `verdict` says it in words; `signals`: states, inputs.
+    `data` (M, n+m): distinct z of the last snapshot. `z` (N, n+m): where p^θ goes, of mass `weight` (N,), which sums to 1; `distance` (N,)
+    to the nearest datum and `spacing`, the `quantile` of the data's own nearest distances, both as fractions of the box. `share`: mass
+    farther off than that; `worst` (5, n+m): the farthest points, well apart. `verdict` says it in words; `signals`: states, then inputs.
     """
 
     data: np.ndarray
@@ -65,7 +65,7 @@ def coverage(run, paths=256, steps=None, quantile=0.95, seed=0) -> Coverage:
     z, weight = occupancy(run, paths, steps, seed)
     signals = plant.states + plant.inputs
     normal = _normaliser(signals, data)
-    tree = cKDTree(normal(data), boxsize=[1.0 if s.periodic else 0.0 for s in signals])
+    tree = KDTree(normal(data), boxsize=[1.0 if s.periodic else 0.0 for s in signals])
     spacing = float(np.quantile(tree.query(normal(data), k=2)[0][:, 1], quantile))
     distance = tree.query(normal(z))[0]
     share = float(weight[distance > spacing].sum())

@@ -22,9 +22,9 @@ NODES, FINEST = 512, 9  # noise nodes at most, and nodes per channel at most
 class Sources(Result):
     """Q̂ − Q^θ at one z_0 = (`start_x` (n,), `start_u` (m,)), and where along p^θ it comes from.
 
-    On every path (P) and step (K): `x` (P, K, n), `u` (P, K, m), `residual` ε(z_k) and `contribution` γ^k ε(z_k), (P, K), 0 once the problem
-    ended (`alive` False). `total` estimates Q̂ − Q^θ with 95 % half width `ci95`; `tail` bounds what later steps could add, from the largest
-    residual met. `q` is Q̂(z_0). `states` and `inputs` are the plant's Signals.
+    On every path (P) and step (K): `x` (P, K, n), `u` (P, K, m), `residual` ε(z_k) and `contribution` γ^k ε(z_k), (P, K), 0 once the
+    problem ended (`alive` False). `total` estimates Q̂ − Q^θ with 95 % half width `ci95`; `tail` bounds what later steps could add, from the
+    largest residual met. `q` is Q̂(z_0). `states` and `inputs` are the plant's Signals.
     """
 
     start_x: np.ndarray
@@ -74,7 +74,9 @@ def sources(run, x, u, steps=None, paths=256, seed=0) -> Sources:
     require_whole("paths", paths, 1, "Use e.g. 256.")
     x, u = problem.arrays(x, u)
     n, m = problem.plant.n, problem.plant.m
-    require(x.shape == (n,) and u.shape == (m,), "x", f"and `u` must be one point, ({n},) and ({m},)", (x.shape, u.shape), "Pass one state.")
+    require(
+        x.shape == (n,) and u.shape == (m,), "x", f"and `u` must be one point, ({n},) and ({m},)", (x.shape, u.shape), "Pass one state."
+    )
     require(not problem.kernel.ended(x), "x", "must be a state in which the problem goes on", x.tolist(), "Start elsewhere.")
     first = problem.sample(x, u, seed=seed, size=(paths,))
     path = simulate(problem, run.policy, first, steps - 1, seed=seed)
