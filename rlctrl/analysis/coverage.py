@@ -27,7 +27,8 @@ class Coverage(Result):
 
     `data` (M, n+m): distinct z of the last snapshot. `z` (N, n+m): where p^θ goes, of mass `weight` (N,), which sums to 1; `distance` (N,)
     to the nearest datum and `spacing`, the `quantile` of the data's own nearest distances, both as fractions of the box. `share`: mass
-    farther off than that; `worst` (5, n+m): the farthest points, well apart. `verdict` says it in words; `signals`: states, then inputs.
+    farther off than that; `worst` (5, n+m): the farthest points, well apart. `verdict` says it in words. `states` and `inputs` are the
+    plant's Signals.
     """
 
     data: np.ndarray
@@ -39,7 +40,8 @@ class Coverage(Result):
     share: float
     worst: np.ndarray
     verdict: str
-    signals: tuple
+    states: tuple
+    inputs: tuple
 
     @property
     def lacks(self) -> np.ndarray:
@@ -70,7 +72,7 @@ def coverage(run, paths=256, steps=None, quantile=0.95, seed=0) -> Coverage:
     distance = tree.query(normal(z))[0]
     share = float(weight[distance > spacing].sum())
     words = _verdict(signals, z, weight * (distance > spacing), share, quantile)
-    return Coverage(data, z, weight, distance, spacing, quantile, share, _worst(normal, z, distance), words, signals)
+    return Coverage(data, z, weight, distance, spacing, quantile, share, _worst(normal, z, distance), words, plant.states, plant.inputs)
 
 
 def occupancy(run, paths, steps, seed) -> tuple[np.ndarray, np.ndarray]:
