@@ -201,6 +201,17 @@ def test_the_cells_of_a_map_of_sources_add_up_to_the_total(by_kind):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("position [m]", "velocity [m/s]")
 
 
+def test_studies_of_one_state_show_it_against_the_input(by_kind):
+    found, cover = by_kind["sources"], by_kind["coverage"]
+    ax = Figure().subplots()
+    plots.draw(replace(found, x=found.x[..., :1], states=found.states[:1]), ax=ax)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("position [m]", "force [N]")
+    cut = {name: getattr(cover, name)[:, [0, 3]] for name in ("data", "z", "worst")}
+    _, axes = plots.draw(replace(cover, **cut, states=cover.states[:1], inputs=cover.inputs[:1]))
+    assert len(axes) == 2
+    assert axes[0].get_ylabel() == "force [N]"
+
+
 def test_coverage_shows_the_data_and_the_share(by_kind):
     found, ax = by_kind["coverage"], Figure().subplots()
     plots.draw(found, ax=ax)

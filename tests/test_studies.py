@@ -144,6 +144,17 @@ def test_the_way_round_is_the_shorter_one(swinging):
     assert np.all(np.abs(half.worst[0, 0]) < 0.8)
 
 
+@pytest.mark.parametrize("bad", [{"quantile": 2}, {"paths": 0}, {"steps": 0}])
+def test_bad_options_of_coverage_are_refused_by_name(swinging, bad):
+    with pytest.raises(rc.InputError, match=f"`{next(iter(bad))}`"):
+        coverage(swinging, **bad)
+
+
+def test_data_of_one_point_are_refused(swinging):
+    with pytest.raises(rc.InputError, match="two distinct transitions"):
+        coverage(with_data(swinging, np.ones((5, 3))))
+
+
 def test_wider_networks_leave_less():
     problem = rc.Problem(plants.pendulum(), lambda x, u: -(1 - ca.cos(x[0]) + 0.01 * x[1] ** 2 + 0.1 * u[0] ** 2), gamma=0.9, dt=0.05)
     reference = rc.solve(problem, rc.GridDP(shape=(31, 31)))

@@ -26,12 +26,13 @@ def sources_panel(s, ax):
 
 def steps_panel(s, ax):
     """The contributions of every step, added up; the band is the bound on what is cut off."""
-    reached = np.cumsum(s.by_step)
-    ax.plot(np.arange(1, len(reached) + 1), reached, label="contributions up to step k", **PENS[0])
-    ax.axhspan(s.total - s.ci95 - s.tail, s.total + s.ci95 + s.tail, color="0.88", linewidth=0, zorder=0, label="total, 95 % and tail")
-    ax.set(xlabel="step k along the path", xscale="log", ylabel=r"part of $\hat Q - Q^\theta$")
+    reached, step = np.cumsum(s.by_step), np.arange(1, s.by_step.size + 1)
+    ax.plot(step, reached, label="contributions so far", **PENS[0])
+    ax.axhspan(s.total - s.ci95 - s.tail, s.total + s.ci95 + s.tail, color="0.88", linewidth=0, zorder=0, label="total ± 95 % ± tail")
+    ax.set(xlabel="steps along the path", ylabel=r"part of $\hat Q - Q^\theta$")
+    scale(ax, "x", step)
     ax.axhline(0, color=GREY, linewidth=0.6)
-    legend(ax, 2)
+    legend(ax, 1)
 
 
 def _first_two(s):
@@ -86,7 +87,7 @@ def distance_panel(c, ax):
     ax.step(c.distance[order], 100 * (1 - np.cumsum(c.weight[order])), where="post", label="occupancy of $p^θ$", **PENS[0])
     label = f"{100 * c.quantile:g} % quantile of the data's spacing: {number(c.spacing, 2)}"
     ax.axvline(c.spacing, color=GREY, linestyle=":", label=label)
-    ax.set(xlabel="distance to the nearest datum [fraction of the box]", ylabel="farther than that [%]", ylim=(0, 100))
+    ax.set(xlabel="distance to nearest datum [1 = box]", ylabel="farther than that [%]", ylim=(0, 100))
     scale(ax, "x", np.append(np.quantile(c.distance, [0.01, 1]), c.spacing))
     legend(ax, 1)
 

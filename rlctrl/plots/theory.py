@@ -16,7 +16,7 @@ def budget_panel(d, ax):
     sizes, shares = d.budget.rms, d.budget.shares
     causes = sorted(sizes, key=lambda cause: sizes[cause])
     total = float(np.sqrt(np.mean(d.budget.error**2)))
-    for colour, adds, label in ((COLOURS[0], True, "adds to the error"), (COLOURS[1], False, "makes up for other parts")):
+    for colour, adds, label in ((COLOURS[0], True, "adds to it"), (COLOURS[1], False, "takes from it")):
         rows = [k for k, cause in enumerate(causes) if (shares[cause] >= 0) is adds]
         ax.barh(rows, [sizes[causes[k]] for k in rows], 0.7, color=colour, label=label)
     ax.axvline(total, color=GREY, linestyle="--", linewidth=1.0, zorder=0.5, label=f"whole error: rms {number(total)}")
