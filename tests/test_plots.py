@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 import plants
 import rlctrl as rc
 from rlctrl import plots
+from rlctrl.analysis import coverage, sources, width_study
 from rlctrl.simulate import Return
 
 NAMES = {"closed_loop", "value_and_policy", "q_slices", "e_q_map", "e_star", "training", "excitation", "lyapunov", "returns"}
-KINDS = ("reference", "trajectory", "training", "decomposition", "comparison")
+NAMES |= {"error_budget", "convergence"}
+KINDS = ("reference", "trajectory", "training", "decomposition", "comparison", "sources", "coverage", "width_study")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,10 @@ def figures(results):
 
 @pytest.fixture(scope="module")
 def by_kind(results):
-    return dict(zip(KINDS, (results[0], results[3].trajectories["lqr"], *results[1:]), strict=True))
+    reference, training = results[:2]
+    found = sources(training, [0.5, 0.5, 1.5], [0.1, 0.1], steps=20, paths=8), coverage(training, paths=8, steps=20)
+    study = width_study(reference, training.critic, widths=(1, 2), points=32, starts=1, iterations=3)
+    return dict(zip(KINDS, (reference, results[3].trajectories["lqr"], *results[1:], *found, study), strict=True))
 
 
 def panels(figure):
@@ -152,6 +157,70 @@ def test_excitation_says_m_and_p(figures, results):
     (ax,) = panels(figures["excitation"])
     assert ax.get_legend().get_title().get_text() == f"M = 16 transitions, p = {len(results[2].omega_star)} weights"
     np.testing.assert_allclose(ax.lines[-2].get_ydata()[0], results[2].terms.spectrum[-1, 0])
+
+
+def test_error_budget_shows_every_part_and_its_share(figures, results):
+    (ax,) = panels(figures["error_budget"])
+    budget = results[2].budget
+    sizes = sorted(budget.rms.values())
+    np.testing.assert_allclose(sorted(bar.get_width() for bar in ax.patches), sizes)
+    bars = sorted(ax.patches, key=lambda bar: bar.get_y())
+    np.testing.assert_allclose([bar.get_width() for bar in bars], sizes)  # the largest on top
+    assert len(ax.get_yticklabels()) == len(budget.parts)
+    for cause, text in zip(sorted(budget.rms, key=lambda c: budget.rms[c]), ax.texts, strict=True):
+        share = 100 * budget.shares[cause]
+        assert f"({share:+.1f} %)".replace("-", "−") in text.get_text() or abs(share) < 0.05
+    assert ax.get_xlim()[0] == 0  # bars begin at nothing
+
+
+@pytest.mark.parametrize(("r_in", "r_out", "said"), [(np.inf, np.inf, "none"), (0.1, np.inf, "∞"), (0.1, 5.0, "= 5")])
+def test_convergence_shows_the_radii_or_says_there_are_none(results, r_in, r_out, said):
+    decomposition = results[2]
+    changed = replace(decomposition, bounds=replace(decomposition.bounds, r_in=r_in, r_out=r_out, r_in_measured=r_in / 2))
+    ax = Figure().subplots()
+    plots.theory.theory_panel(changed, ax)
+    labels = {line.get_label(): line for line in ax.lines}
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), decomposition.bounds.norm)
+    (outer,) = [label for label in labels if "out" in label]
+    assert outer.endswith(said)
+    assert len(ax.patches) == np.isfinite(r_in)
+    assert all(np.all(np.isfinite(line.get_ydata())) for line in ax.lines)
+
+
+def test_convergence_shows_the_rates(figures, results):
+    lines = [np.asarray(line.get_ydata()) for line in panels(figures["convergence"])[1].lines]
+    bounds = results[2].bounds
+    for c in (bounds.c_theory, bounds.c_measured, bounds.c_observed):
+        assert any(len(y) == len(c) and np.array_equal(y, c) for y in lines)
+
+
+def test_the_cells_of_a_map_of_sources_add_up_to_the_total(by_kind):
+    ax = Figure().subplots()
+    plots.draw(by_kind["sources"], ax=ax)
+    assert np.nansum(ax.collections[0].get_array()) == pytest.approx(by_kind["sources"].total)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("position [m]", "velocity [m/s]")
+
+
+def test_studies_of_one_state_show_it_against_the_input(by_kind):
+    found, cover = by_kind["sources"], by_kind["coverage"]
+    ax = Figure().subplots()
+    plots.draw(replace(found, x=found.x[..., :1], states=found.states[:1]), ax=ax)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("position [m]", "force [N]")
+    cut = {name: getattr(cover, name)[:, [0, 3]] for name in ("data", "z", "worst")}
+    _, axes = plots.draw(replace(cover, **cut, states=cover.states[:1], inputs=cover.inputs[:1]))
+    assert len(axes) == 2
+    assert axes[0].get_ylabel() == "force [N]"
+
+
+def test_coverage_shows_the_data_and_the_share(by_kind):
+    found, ax = by_kind["coverage"], Figure().subplots()
+    plots.draw(found, ax=ax)
+    lines = {line.get_label(): line.get_xydata() for line in ax.lines}
+    np.testing.assert_array_equal(lines[f"{len(found.data)} data"], found.data[:, :2])
+    assert f"lacks data: {100 * found.share:.2g} %" in lines
+    tail = panels(plots.draw(found)[0])[-1].lines[0]
+    beyond = tail.get_ydata()[np.searchsorted(tail.get_xdata(), found.spacing, "right") - 1]
+    assert beyond == pytest.approx(100 * found.share)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlctrl.analysis import Comparison, Decomposition
+from rlctrl.analysis import Comparison, Coverage, Decomposition, Sources, WidthStudy
 from rlctrl.critic import Training
 from rlctrl.errors import require
 from rlctrl.plots.drawing import STYLE, save, step_panel, tiles
@@ -27,6 +27,8 @@ from rlctrl.plots.references import (
     value_layout,
     value_slices,
 )  # fmt: skip
+from rlctrl.plots.studies import coverage_panel, distance_panel, pairs, sources_panel, steps_panel, width_panel
+from rlctrl.plots.theory import budget_panel, rates_panel, theory_panel
 from rlctrl.reference import Reference
 from rlctrl.simulate import Trajectory
 
@@ -34,7 +36,13 @@ from rlctrl.simulate import Trajectory
 @singledispatch
 def draw(result, ax=None) -> Any:  # noqa: ARG001 - the signature of what is registered at the end
     """Overview of a result: (figure, array of its panels); with `ax`, its main panel goes there: (figure, ax). Else raises `InputError`."""
-    require(False, "result", "must be what solve, simulate, train, decompose or compare return", type(result).__name__, "Pass a result.")
+    require(
+        False,
+        "result",
+        "must be what solve, simulate, train, decompose, compare or a study returns",
+        type(result).__name__,
+        "Pass a result.",
+    )
 
 
 @mpl.rc_context(STYLE)
@@ -52,6 +60,8 @@ def run_figures(reference, training, decomposition, comparison) -> dict[str, Fig
         "training": [7.0, 1.9, 1, tilde, partial(td_panel, training), partial(terms_panel, decomposition)],
         "excitation": [5.0, 3.6, 1, partial(spectrum_panel, decomposition)],
         "lyapunov": [7.0, 2.3, 1, partial(lyapunov_panel, decomposition, True), partial(lyapunov_panel, decomposition, False)],
+        "error_budget": [5.0, 3.2, 1, partial(budget_panel, decomposition)],
+        "convergence": [7.0, 2.3, 1, partial(theory_panel, decomposition), partial(rates_panel, decomposition)],
         "returns": [5.0, 1.2 + 0.32 * len(comparison.returns), 1, partial(returns_panel, comparison, reference=reference)],
     }
     return {name: tiles(*layout) for name, layout in layouts.items()}
@@ -92,5 +102,10 @@ draw.register(Training, partial(_drawn, lambda training: [5.0, 3.0, 1, partial(t
 PARTS = terms_panel, spectrum_panel, e_star_panel, e_q_panel
 draw.register(Decomposition, partial(_drawn, lambda d: [7.0, 3.2, 2, *[partial(panel, d) for panel in PARTS]]))
 draw.register(Comparison, partial(_drawn, lambda c: [7.0, 1.35, 1, partial(returns_panel, c), *signal_panels(c.trajectories)]))
+draw.register(Sources, partial(_drawn, lambda s: [7.0, 3.0, 2, partial(sources_panel, s), partial(steps_panel, s)]))
+draw.register(
+    Coverage, partial(_drawn, lambda c: [7.0, 3.0, 2, *[partial(coverage_panel, c, p) for p in pairs(c)], partial(distance_panel, c)])
+)
+draw.register(WidthStudy, partial(_drawn, lambda w: [5.0, 3.4, 1, partial(width_panel, w)]))
 
 __all__ = ["draw", "run_figures", "save", "solve_figures"]
