@@ -164,12 +164,14 @@ def _verdict(run, found, terms) -> str:
     if not found["applies"]:
         words.append(f"the theory speaks of T14 with the notes' objective, not of update {scheme.update!r}")
     elif rate >= 8 / scheme.rows:
-        words.append(f"λ = {rate:.3g} exceeds 8/M = {8 / scheme.rows:.3g}: T18 promises nothing")
+        words.append(f"rate λ = {rate:.3g} exceeds 8/M = {8 / scheme.rows:.3g}: T18 promises nothing")
     elif np.isinf(found["r_in"]):
         words.append(f"no radius at which T18 promises a decrease: c = {found['c_theory'][-1]:.2g} is too small against sup|e*| and κ")
     else:
         ratio = found["r_in"] / max(float(found["norm"][-1]), 1e-300)
-        words.append(f"r_in = {found['r_in']:.3g} beside ‖ω̃‖ = {float(found['norm'][-1]):.3g}: the theory is loose by {ratio:.2g}")
+        words.append(
+            f"the radius r_in = {found['r_in']:.3g} beside ‖ω̃‖ = {float(found['norm'][-1]):.3g}: the theory is loose by {ratio:.2g}"
+        )
     first, last = float(terms.omega_norm[0]), float(terms.omega_norm[-1])
     words.append(f"‖ω̃‖ went from {first:.3g} to {last:.3g}")
     return "; ".join(words)[0].upper() + "; ".join(words)[1:] + "."
