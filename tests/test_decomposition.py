@@ -184,3 +184,26 @@ def test_interval_covers_the_value_about_95_times_in_100(integrator):
         found = rc.monte_carlo(run.problem, lqr.policy, [[1.0, 0.0], [0.0, 0.5]], steps=150, paths=50, seed=seed, tail=lqr.V)
         hits += abs(found.mean - np.mean(lqr.V([[1.0, 0.0], [0.0, 0.5]]))) <= found.ci95
     assert 88 <= hits <= 100  # a binomial(100, 0.95) falls below 88 once in a thousand
+
+
+def test_sup_norm_refit_lowers_the_largest_error_and_fits_are_reported(integrator):
+    run, lqr, parts = integrator
+    sharp = rc.decompose(run, lqr, points=512, starts=1, iterations=40, norm="sup")
+    assert np.max(np.abs(sharp.e_q)) < 0.9 * np.max(np.abs(parts.e_q))
+    near = rc.decompose(run, lqr, points=512, starts=1, iterations=40, omega_star="nearest")
+    assert np.linalg.norm(near.omega_tilde) == pytest.approx(parts.fit_distance.min())
+    assert np.linalg.norm(parts.omega_tilde) == pytest.approx(parts.fit_distance[np.argmin(parts.fit_rms)])
+
+
+def test_budget_of_an_untrained_direction_is_not_excited():
+    """Data on one plane of Z: what they leave free makes the error, and the budget says so."""
+    plant = plants.linear([[0.5, 0.0], [0.0, 0.5]], [[0.0], [0.0]], discrete=True, state_max=1.0)
+    problem = rc.Problem(plant, rc.quadratic([1.0, 1.0], [1.0]), gamma=0.9, exit="free")
+    lqr = rc.solve(problem, rc.Riccati())
+    still = lambda x: 0 * x[..., :1]
+    run = rc.train(
+        problem, rc.Critic(hidden=(), features=lambda z: z * z), still, rc.ReplayTD(memory=32, exploration=0.0, restart=2), steps=5000
+    )
+    parts = rc.decompose(run, lqr, starts=0, points=256).budget
+    assert parts.rank == 2  # the input never moves
+    assert parts.shares["not_excited"] > 0.99

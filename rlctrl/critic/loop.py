@@ -89,12 +89,9 @@ class Loop:
         memory, x, priority = self._gather(policy, state, k, move_key)
         index, importance, t = self._choose(memory, priority, choice_key)
         target = jnp.where(k % self.plan.refresh == 0, state.omega, state.target)
-        held = target if self.plan.objective.semi and self.plan.refresh > 1 else None
-        semi_newton = self.plan.objective.semi and self.plan.update == "gauss-newton"
-        rule = self._rule(state, k)
-        done = update(
-            self.plan.update, self.network, self.plan.objective, state.rate, state.omega, target if semi_newton else held, t, rule
-        )
+        holds = self.plan.objective.semi and (self.plan.refresh > 1 or self.plan.update == "gauss-newton")
+        held, rule = target if holds else None, self._rule(state, k)
+        done = update(self.plan.update, self.network, self.plan.objective, state.rate, state.omega, held, t, rule)
         sound = (state.failed < 0) & jnp.all(jnp.isfinite(done.omega))
         omega = jnp.where(sound, done.omega, state.omega)
         if self.plan.prioritised:

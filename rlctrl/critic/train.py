@@ -34,7 +34,8 @@ KEPT = 2**28  # bytes of snapshots
 @dataclass(frozen=True, eq=False)
 class Snapshots:
     """Along the run, leading axis K: step, ω_k, ω_{k+1}, the target weights held, λ, the rows R_k of the update, root-mean-square TD error
-    on R_k and since the last snapshot, share of updates accepted since then, θ (None for a fixed policy)."""
+    on R_k and since the last snapshot, share of updates accepted since then, damping of Gauss–Newton, θ (None for a
+    fixed policy)."""
 
     step: np.ndarray
     omega: np.ndarray
@@ -45,6 +46,7 @@ class Snapshots:
     td_rms: np.ndarray
     td_rms_mean: np.ndarray
     accepted: np.ndarray
+    damping: np.ndarray
     theta: Any
 
 
@@ -220,7 +222,7 @@ def _snapshot(state, means, step, several):
     row = {
         "step": np.full(state.td_rms.shape, step), "omega": state.before, "omega_next": state.omega, "target": state.target,
         "rate": state.rate, "memory": memory, "td_rms": state.td_rms, "td_rms_mean": means.td_rms, "accepted": means.accepted,
-        "theta": None if state.actor is None else state.actor.theta,
+        "damping": state.rule.damping.value, "theta": None if state.actor is None else state.actor.theta,
     }  # fmt: skip
     return jax.tree.map(np.asarray, row)
 
