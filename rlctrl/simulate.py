@@ -109,9 +109,7 @@ def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) 
     `steps=None` takes as many as bring γ^steps below 1e-6 (needs γ < 1). `tail`: a value function (such as ref.V) added as
     γ^steps·tail(x_steps) on paths still alive, so that a short horizon does not bias the comparison.
     """
-    if steps is None:
-        require(problem.gamma < 1, "steps", "must be given when gamma is 1", steps, "Say how long a path may last.")
-        steps = int(np.ceil(np.log(1e-6) / np.log(problem.gamma)))
+    steps = horizon(problem.gamma, steps)
     require_whole("paths", paths, 1, "Use e.g. 1000.")
     x0 = initial_states(x0)
     path = simulate(problem, policy, np.repeat(x0, paths, axis=0), steps, seed=seed)
@@ -119,6 +117,15 @@ def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) 
     if tail is not None:
         samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * np.asarray(tail(path.x[:, -1])), 0.0)
     return Return(float(samples.mean()), half_width(samples, len(x0)), samples)
+
+
+def horizon(gamma, steps, small=1e-6, least=1) -> int:
+    """`steps`, or as many as bring γ^steps below `small`; `least` at the fewest."""
+    if steps is None:
+        require(gamma < 1, "steps", "must be given when gamma is 1", steps, "Say how long a path may last.")
+        steps = max(least, int(np.ceil(np.log(small) / np.log(gamma)))) if gamma > 0 else least
+    require_whole("steps", steps, least, "Use e.g. 400.")
+    return int(steps)
 
 
 def initial_states(x0) -> np.ndarray:

@@ -46,7 +46,7 @@ def test_a1_learns_its_weights_on_line_with_probing_noise():
 
 
 def test_a_missing_basis_function_shows_in_e_q_where_it_is_missing():
-    """A2b without x2⁴: e_Q is that term's part that x1², x1x2, x2² cannot take over, so it grows with |x2| and not with |x1|."""
+    """A2b's value on a noisy van der Pol, without x2⁴: e_Q is the part that the squares cannot take over, so it grows with |x2|."""
     plant = plants.van_der_pol(input_max=20.0)
     value = lambda x: -(0.5 * x[0] ** 2 + x[1] ** 2 + x[1] ** 4)
     problem, method = converse.discrete(plant, value, lambda x: -x[1], curvature=1.0, gamma=0.9, dt=0.05)

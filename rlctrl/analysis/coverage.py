@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
-from rlctrl.analysis.sources import horizon
 from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.plant import box
 from rlctrl.result import Result
-from rlctrl.simulate import simulate
+from rlctrl.simulate import horizon, simulate
 
 WORST, BINS = 5, 8  # points named, and bins a signal in which lacking mass is sought
 CONCENTRATED = 0.4  # share of the lacking mass in one bin that is worth naming
@@ -77,7 +76,7 @@ def coverage(run, paths=256, steps=None, quantile=0.95, seed=0) -> Coverage:
 
 def occupancy(run, paths, steps, seed) -> tuple[np.ndarray, np.ndarray]:
     """Points z (N, n+m) that the policy of a `run` visits from restarts uniform over the box, and their discounted mass (N,), of sum 1."""
-    problem, steps = run.problem, horizon(run.problem.gamma, steps, 1e-3)
+    problem, steps = run.problem, horizon(run.problem.gamma, steps, 1e-3, least=2)
     require_whole("paths", paths, 1, "Use e.g. 256.")
     low, high = box(problem.plant.states)
     bounded = bool(np.all(np.isfinite(high - low)))
@@ -96,6 +95,7 @@ def _normaliser(signals, data):
     start = np.where(boxed, low, data.min(0))
     width = np.where(boxed, high - low, np.maximum(np.ptp(data, axis=0), 1e-12))
     turning = np.array([s.periodic for s in signals])
+    # a tiny negative remainder rounds to 1.0, which the tree refuses: hence twice
     return lambda z: np.where(turning, ((z - start) / width) % 1.0 % 1.0, (z - start) / width)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from rlctrl.analysis.transitions import values
 from rlctrl.critic.features import ACTIVATIONS
 from rlctrl.critic.least_squares import attempt, first_damping
 
@@ -77,7 +78,7 @@ def best_fit(network, starts, z, target, iterations, report=lambda fraction, tex
 def sup_norm_fit(network, omega, z, target):
     """Weights of (nearly) least max |Q̂ − target|, from a least-squares fit `omega`: Lawson's reweighting, w ← w|e|, each followed by a few
     damped steps (Lawson 1961; Rice & Usow 1968). Returns the best found and its sup error."""
-    error = lambda w: np.abs(np.asarray(_values(network, w, z)) - target)
+    error = lambda w: np.abs(np.asarray(values(network, w, z)) - target)
     best, least, weight = omega, float(error(omega).max()), np.ones(len(z))
     for _ in range(LAWSON):
         weight = weight * error(omega)
@@ -86,11 +87,6 @@ def sup_norm_fit(network, omega, z, target):
         if (size := float(error(omega).max())) < least:
             best, least = np.asarray(omega), size
     return best, least
-
-
-@jax.jit
-def _values(network, omega, z):
-    return network.value(omega, z)
 
 
 def nearest_equivalent(network, omega_star, omega):

@@ -174,4 +174,5 @@ def _verdict(run, found, terms) -> str:
         )
     first, last = float(terms.omega_norm[0]), float(terms.omega_norm[-1])
     words.append(f"‖ω̃‖ went from {first:.3g} to {last:.3g}")
-    return "; ".join(words)[0].upper() + "; ".join(words)[1:] + "."
+    said = "; ".join(words)
+    return f"{said[0].upper()}{said[1:]}."

@@ -13,7 +13,7 @@ import numpy as np
 
 from rlctrl.errors import require, require_whole, strict
 from rlctrl.result import Result
-from rlctrl.simulate import half_width, simulate
+from rlctrl.simulate import half_width, horizon, simulate
 
 NODES, FINEST = 512, 9  # noise nodes at most, and nodes per channel at most
 
@@ -70,7 +70,7 @@ def sources(run, x, u, steps=None, paths=256, seed=0) -> Sources:
 
     `steps=None` takes as many as bring γ^steps below 1e-6 (needs γ < 1). `seed` draws the noise. ε takes its expectation by quadrature.
     """
-    problem, steps = run.problem, horizon(run.problem.gamma, steps, 1e-6)
+    problem, steps = run.problem, horizon(run.problem.gamma, steps, least=2)
     require_whole("paths", paths, 1, "Use e.g. 256.")
     x, u = problem.arrays(x, u)
     n, m = problem.plant.n, problem.plant.m
@@ -93,15 +93,6 @@ def sources(run, x, u, steps=None, paths=256, seed=0) -> Sources:
         total=float(samples.mean()), ci95=half_width(samples), tail=_tail(problem.gamma, steps, unfinished, residual), gamma=problem.gamma,
         states=problem.plant.states, inputs=problem.plant.inputs,
     )  # fmt: skip
-
-
-def horizon(gamma, steps, small) -> int:
-    """`steps`, or as many as bring γ^steps below `small`; at least 2."""
-    if steps is None:
-        require(gamma < 1, "steps", "must be given when gamma is 1", steps, "Say how long a path may last.")
-        steps = max(2, int(np.ceil(np.log(small) / np.log(gamma)))) if gamma > 0 else 2
-    require_whole("steps", steps, 2, "Use e.g. 400.")
-    return int(steps)
 
 
 def noise_rule(law) -> tuple[np.ndarray, np.ndarray]:

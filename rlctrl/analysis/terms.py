@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlctrl.critic.td import data_vector, replay_gradient, td_error, td_errors
+from rlctrl.critic.td import data_vector, normaliser, replay_gradient, td_error, td_errors
 
 RANK_TOLERANCE = 1e-9  # an eigenvalue of A below this fraction of the largest counts as not excited
 
@@ -82,7 +82,7 @@ def parts_of(network, objective, omega_star, row: Row) -> Parts:
         remainder=e - td_errors(network, omega_star, t) - d_dot,
         lag=lag,
         d=d,
-        mass=t.weight / (jnp.sum(v**2, -1) + 1) ** objective.exponent,
+        mass=normaliser(v, t, objective),
         v=v,
     )
 

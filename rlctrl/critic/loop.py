@@ -89,8 +89,8 @@ class Loop:
         memory, x, priority = self._gather(policy, state, k, move_key)
         index, importance, t = self._choose(memory, priority, choice_key)
         target = jnp.where(k % self.plan.refresh == 0, state.omega, state.target)
-        holds = self.plan.objective.semi and (self.plan.refresh > 1 or self.plan.update == "gauss-newton")
-        held, rule = target if holds else None, self._rule(state, k)
+        held = target if self.plan.objective.semi and self.plan.refresh > 1 else None
+        rule = self._rule(state, k)
         done = update(self.plan.update, self.network, self.plan.objective, state.rate, state.omega, held, t, rule)
         sound = (state.failed < 0) & jnp.all(jnp.isfinite(done.omega))
         omega = jnp.where(sound, done.omega, state.omega)
@@ -116,10 +116,8 @@ class Loop:
 
     def _rule(self, state, k):
         """The rule's state; where data or held weights are new, refusals of the old problem no longer damp."""
-        period = self.plan.renew or (self.plan.refresh if self.plan.refresh > 1 else None)
-        if period is None:
-            return state.rule
-        damping, new = state.rule.damping, k % period == 0
+        periods = [period for period in (self.plan.renew, self.plan.refresh) if period is not None and period > 1]
+        damping, new = state.rule.damping, functools.reduce(jnp.logical_or, [k % period == 0 for period in periods], jnp.asarray(False))
         calm = Damping(jnp.where(new, jnp.minimum(damping.value, CALM), damping.value), jnp.where(new, 2.0, damping.growth))
         return state.rule._replace(damping=calm)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from rlctrl.critic.least_squares import Damping, attempt, first_damping
-from rlctrl.critic.td import data_vector, held_target, replay_gradient, td_error
+from rlctrl.critic.td import data_vector, held_target, normaliser, replay_gradient, td_error
 
 UPDATES = ("gradient", "momentum", "adam", "gauss-newton")
 MOMENTUM, SECOND, TINY = 0.9, 0.999, 1e-8  # Kingma & Ba (2015)
@@ -66,9 +66,10 @@ def adam(gradient, state: RuleState):
 def _gauss_newton(network, objective, rate, omega, target, t, state):
     """One damped step on Σ c e², the normaliser c and the target held at ω; kept only if it lowers that sum. The very first moves the
     output layer alone, in which e is linear: so the weights get to the scale of the rewards."""
-    error = _held_error(network, target, t) if objective.semi else lambda trial: td_error(network, trial, t)
+    held = omega if target is None else target
+    error = _held_error(network, held, t) if objective.semi else lambda trial: td_error(network, trial, t)
     v, e = data_vector(network, omega, t, objective), error(omega)
-    mass = t.weight / (jnp.sum(v**2, -1) + 1) ** objective.exponent
+    mass = normaliser(v, t, objective)
     cost = lambda trial: jnp.sum(mass * error(trial) ** 2)
     v = jnp.where((state.count > 0) | (jnp.arange(len(omega)) < network.shapes[0][0]), v, 0.0)
     weighted = mass[:, None] * v

@@ -103,6 +103,11 @@ def data_vector(network, omega, t: Transitions, objective: Objective = T13):
     return jnp.concatenate(parts, -1)
 
 
+def normaliser(v, t: Transitions, objective: Objective):
+    """weight/(vᵀv + 1)^exponent of every transition (M,), v (M, p) its data vector."""
+    return t.weight / (jnp.sum(v**2, -1) + 1) ** objective.exponent
+
+
 def replay_gradient(network, omega, t: Transitions, objective: Objective = T13, target=None):
     """(T13) ∇J_c = Σ d e/(dᵀd + 1)² with the normaliser held constant, (p,), and the TD errors (M,).
 

@@ -16,7 +16,7 @@ from rlctrl.critic.loop import Loop, Means, Memory, Plan, State, advance
 from rlctrl.critic.network import Critic, CriticQ, Network
 from rlctrl.critic.rules import first_state
 from rlctrl.critic.scheme import ReplayTD
-from rlctrl.critic.td import Transitions, data_vector
+from rlctrl.critic.td import Transitions, data_vector, normaliser
 from rlctrl.errors import NotConverged, require, require_whole, strict
 from rlctrl.maximise import input_set
 from rlctrl.plant import box
@@ -34,8 +34,8 @@ KEPT = 2**28  # bytes of snapshots
 @dataclass(frozen=True, eq=False)
 class Snapshots:
     """Along the run, leading axis K: step, ω_k, ω_{k+1}, the target weights held, λ, the rows R_k of the update, root-mean-square TD error
-    on R_k and since the last snapshot, share of updates accepted since then, damping of Gauss–Newton, θ (None for a
-    fixed policy)."""
+    on R_k and since the last snapshot, share of updates accepted since then, damping of Gauss–Newton, θ (None for a fixed
+    policy)."""
 
     step: np.ndarray
     omega: np.ndarray
@@ -203,7 +203,7 @@ def _run(loop, scheme, state, steps, several, store, progress):
             state, means = advance(loop, state, end - count, count, several)
             rows.append(_snapshot(state, means, end - 1, several))
             if scheme.rate == "measured":
-                state = state._replace(rate=_measured(loop, several)(state.omega, rows[-1]["memory"].t))
+                state = state._replace(rate=_measured(loop.network, state.omega, rows[-1]["memory"].t, scheme.objective, several))
             store.keep(state, rows)
             bar.to(end / steps, f"TD error {float(jnp.mean(means.td_rms)):.2e}")
             if bool(jnp.any(state.failed >= 0)):
@@ -227,16 +227,17 @@ def _snapshot(state, means, step, several):
     return jax.tree.map(np.asarray, row)
 
 
-def _measured(loop, several):
+@functools.partial(jax.jit, static_argnames=("objective", "several"))
+def _measured(network, omega, t, objective, several):
     """1/λ_max(A) on transitions."""
 
     def rate(omega, t):
-        d = data_vector(loop.network, omega, t, loop.plan.objective)
-        rows = d * (jnp.sqrt(t.weight) / (jnp.sum(d**2, -1) + 1) ** (0.5 * loop.plan.objective.exponent))[:, None]
+        d = data_vector(network, omega, t, objective)
+        rows = jnp.sqrt(normaliser(d, t, objective))[:, None] * d
         gram = rows @ rows.T if rows.shape[0] < rows.shape[1] else rows.T @ rows
         return 1 / jnp.linalg.eigvalsh(gram)[-1]
 
-    return jax.jit(jax.vmap(rate) if several else rate)
+    return (jax.vmap(rate) if several else rate)(omega, t)
 
 
 def _training(problem, critic, scheme, loop, state, rows, steps, seed) -> Training:
