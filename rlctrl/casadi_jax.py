@@ -131,6 +131,20 @@ class JaxFunction:
     def __call__(self, *arguments):
         return self.partly(*arguments)()
 
+    def symbolic(self, *arguments) -> ca.SX:
+        """The same function of CasADi symbols, as a column (column by column for a matrix): saved files hold tapes, not CasADi objects."""
+        work, out = {}, ca.SX.zeros(int(np.prod(self.shape, dtype=int)))
+        for code, inputs, output, constant in self.tape:
+            if code == ca.OP_CONST:
+                work[output] = ca.SX(constant)
+            elif code == ca.OP_INPUT:
+                work[output] = ca.SX(arguments[inputs[0]])[inputs[1]]
+            elif code == ca.OP_OUTPUT:
+                out[self.places[output]] = work[inputs[0]]
+            else:
+                work[output] = (ca.SX.unary if len(inputs) == 1 else ca.SX.binary)(code, *(work[i] for i in inputs))
+        return out
+
     def partly(self, *arguments):
         """Takes None for the arguments that come later, computes all that does not depend on them, and returns a function of them."""
         known = {k: self._argument(k, a) for k, a in enumerate(arguments) if a is not None}

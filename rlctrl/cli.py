@@ -1,67 +1,117 @@
-"""The command `rlctrl`. Exit codes: 0 done, 2 bad input (one sentence on standard error), 3 not converged."""
+"""The command `rlctrl`. Exit codes: 0 done; 2 bad input, said on standard error, one problem a line; 3 not converged; 130 interrupted."""
 
 import argparse
 import sys
 from importlib import import_module
+from typing import NamedTuple
 
 from rlctrl.errors import InputError, NotConverged
+
+CODES = "exit codes: 0 done, 2 bad input, 3 not converged, 130 interrupted"
+
+
+class Command(NamedTuple):
+    """A command: what it does, an example of its arguments, and the names of its options."""
+
+    help: str
+    example: str
+    options: tuple[str, ...]
+
+
+OPTIONS = {
+    "file": (("file",), {"metavar": "FILE.toml", "help": "the experiment"}),
+    "folder": (("folder",), {"metavar": "DIR", "help": "what a run left"}),
+    "new": (("name",), {"metavar": "NAME", "help": "of the plant and its files"}),
+    "plant": (("name",), {"nargs": "?", "metavar": "NAME", "help": "a plant"}),
+    "shell": (("shell",), {"choices": ("bash", "zsh", "fish"), "help": "the shell"}),
+    "out": (("--out",), {"metavar": "DIR", "help": "folder for the artefacts (default: runs/<name>-<time>)"}),
+    "seed": (("--seed",), {"type": int, "metavar": "N", "help": "overrides the seed of the file"}),
+    "resume": (("--resume",), {"action": "store_true", "help": "go on from where a killed run of the same file stood"}),
+    "policy": (("--policy",), {"metavar": "NAME", "help": "reference, lqr, lqr_clipped, mpc, or one of [policies] (default: reference)"}),
+    "checkpoint": (("--checkpoint",), {"metavar": "FILE.npz", "help": "state of a long GridDP solve, to go on from if it exists"}),
+    "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no progress bars and no closing table"}),
+}
+COMMANDS = {
+    "new": Command("write a commented experiment and a plant file to start from", "rlctrl new ball && rlctrl run ball.toml", ("new",)),
+    "run": Command(
+        "solve, train, decompose and compare as a TOML file says",
+        "rlctrl run examples/pendulum.toml --out results",
+        ("file", "out", "seed", "resume", "quiet"),
+    ),
+    "solve": Command(
+        "solve the references of a TOML file ([reference] and every [[also]]), and set them side by side",
+        "rlctrl solve examples/pendulum.toml --out references",
+        ("file", "out", "checkpoint", "quiet"),
+    ),
+    "train": Command("train the critic alone", "rlctrl train examples/pendulum.toml --seed 1", ("file", "out", "seed", "resume", "quiet")),
+    "compare": Command(
+        "compare the policies that need no training", "rlctrl compare examples/pendulum.toml", ("file", "out", "seed", "resume", "quiet")
+    ),
+    "simulate": Command(
+        "simulate one policy",
+        "rlctrl simulate examples/pendulum.toml --policy lqr_clipped",
+        ("file", "policy", "out", "seed", "resume", "quiet"),
+    ),
+    "plants": Command("list the plants, or describe one", "rlctrl plants pendulum", ("plant",)),
+    "completion": Command("print a completion script for a shell", 'eval "$(rlctrl completion bash)"', ("shell",)),
+}
 
 
 def main(arguments=None) -> int:
     """Parse the command line, run the command, and turn refusals into exit codes."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        globals()[f"_{options.command}"](options)
     except InputError as error:
-        print(_one_line(error), file=sys.stderr)
-        return 2
+        return _refused(error, 2)
     except NotConverged as error:
-        print(_one_line(error), file=sys.stderr)
-        return 3
+        return _refused(error, 3)
     except KeyboardInterrupt:
-        print("rlctrl: interrupted; nothing was written.", file=sys.stderr)
+        print("rlctrl: interrupted; nothing was written. `--resume` goes on from here.", file=sys.stderr)
         return 130
     return 0
 
 
-def _one_line(error):
-    return f"rlctrl: {' '.join(str(error).split())}"
+def _refused(error, code):
+    """One line on standard error for each problem."""
+    for line in str(error).splitlines():
+        print(f"rlctrl: {' '.join(line.split())}", file=sys.stderr)
+    return code
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="rlctrl", description=str(import_module("rlctrl").__doc__).splitlines()[0])
-    commands = parser.add_subparsers(title="commands", required=True)
-    run = commands.add_parser(
-        "run",
-        help="solve, train, decompose and compare as a TOML file says",
-        epilog="example: rlctrl run examples/pendulum.toml --out results",
-    )
-    run.add_argument("file", metavar="FILE.toml", help="the experiment")
-    run.add_argument("--out", metavar="DIR", help="folder for the artefacts (default: runs/<name>-<time>)")
-    run.add_argument("--seed", type=int, metavar="N", help="overrides the seed of the file")
-    run.add_argument("-q", "--quiet", action="store_true", help="no progress bars and no closing table")
-    run.set_defaults(command=_run)
-    solve = commands.add_parser(
-        "solve",
-        help="solve the references of a TOML file, and set them side by side",
-        epilog="example: rlctrl solve examples/pendulum.toml --out references",
-    )
-    solve.add_argument("file", metavar="FILE.toml", help="the experiment; methods under [[also]] are set beside [reference]")
-    solve.add_argument("--out", metavar="DIR", help="folder for the artefacts (default: runs/<name>-<time>)")
-    solve.add_argument("--checkpoint", metavar="FILE.npz", help="state of a long GridDP solve, to go on from if it exists")
-    solve.add_argument("-q", "--quiet", action="store_true", help="no progress bars and no closing table")
-    solve.set_defaults(command=_solve)
-    plants = commands.add_parser("plants", help="list the plants, or describe one", epilog="example: rlctrl plants pendulum")
-    plants.add_argument("name", nargs="?", metavar="NAME", help="a plant")
-    plants.set_defaults(command=_plants)
+    parser = argparse.ArgumentParser(prog="rlctrl", description=str(import_module("rlctrl").__doc__).splitlines()[0], epilog=CODES)
+    parser.add_argument("--version", action="version", version=f"rlctrl {import_module('rlctrl').__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True)
+    for name, command in COMMANDS.items():
+        one = commands.add_parser(name, help=command.help, description=command.help, epilog=f"example: {command.example}")
+        for option in command.options:
+            words, settings = OPTIONS[option]
+            one.add_argument(*words, **settings)
     return parser
 
 
 def _run(options):
-    experiment = import_module("rlctrl.experiment")
-    folder, found = experiment.run_file(options.file, options.out, options.seed, progress=not options.quiet)
-    if not options.quiet:
+    _staged(options, "run")
+
+
+def _train(options):
+    _staged(options, "train")
+
+
+def _compare(options):
+    _staged(options, "compare")
+
+
+def _simulate(options):
+    _staged(options, "simulate", (options.policy or "reference",))
+
+
+def _staged(options, command, policies=None):
+    run = import_module("rlctrl.experiment").run_file
+    quiet = options.quiet
+    folder, found = run(options.file, options.out, options.seed, not quiet, command, options.resume, policies)
+    if not quiet:
         print(_closing(found))
     print(folder)
 
@@ -87,16 +137,32 @@ def _beside(found) -> str:
 
 
 def _closing(found) -> str:
-    reference, critic, parts = found["reference"], found["critic"], found["decomposition"]
-    lines = [
-        f"reference  {reference['message']} Error {reference['error']:.3g} ({reference['error_kind']}).",
-        f"critic     relative error {critic['relative_error']:.3g}; best fit of this network {critic['best_fit_relative_error']:.3g}.",
-        f"e_Q        rms {parts['e_q_rms']:.3g}, sup {parts['e_q_sup']:.3g}; e* rms {parts['e_star_rms']:.3g} "
-        f"(noise {parts['e_star_noise_rms']:.3g}, policy {parts['e_star_policy_rms']:.3g}).",
-        f"excitation {found['excitation']['verdict']}",
-    ]
-    lines += [f"return     {name:12} {r['mean']:.5g} ± {r['ci95']:.2g}" for name, r in found["returns"].items()]
+    """What a run found, in a few lines; of the stages there were."""
+    lines = []
+    if reference := found.get("reference"):
+        lines.append(f"reference  {reference['message']} Error {reference['error']:.3g} ({reference['error_kind']}).")
+    if parts := found.get("decomposition"):
+        critic = found["critic"]
+        lines += [
+            f"critic     relative error {critic['relative_error']:.3g}; best fit of this network {critic['best_fit_relative_error']:.3g}.",
+            f"e_Q        rms {parts['e_q_rms']:.3g}, sup {parts['e_q_sup']:.3g}; e* rms {parts['e_star_rms']:.3g} "
+            f"(noise {parts['e_star_noise_rms']:.3g}, policy {parts['e_star_policy_rms']:.3g}).",
+            f"excitation {found['excitation']['verdict']}",
+        ]
+    elif training := found.get("training"):
+        lines.append(f"training   {training['steps']} steps, {found['critic']['weights']} weights.")
+    lines += [f"return     {name:12} {r['mean']:.5g} ± {r['ci95']:.2g}" for name, r in found.get("returns", {}).items()]
     return "\n".join(lines)
+
+
+def _new(options):
+    for path in import_module("rlctrl.templates").write(options.name):
+        print(path)
+
+
+def _completion(options):
+    words = {name: [w for o in c.options for w in OPTIONS[o][0] if w.startswith("--")] for name, c in COMMANDS.items()}
+    print(import_module("rlctrl.completion").script(options.shell, words))
 
 
 def _plants(options):

@@ -1,7 +1,8 @@
-"""A TOML file → a checked `Experiment`: every wrong key is listed at once, with the nearest valid name."""
+"""A TOML file → a checked `Experiment`: everything wrong with it is listed at once, with its line and the nearest valid name."""
 
-import inspect
+import importlib.util
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,37 +13,18 @@ from typing import Any
 import numpy as np
 
 import rlctrl as rc
-from rlctrl.errors import InputError, first_line, nearest, require, require_whole
-from rlctrl.interop.expression import expression
+from rlctrl.errors import InputError, first_line, nearest, require, require_number, require_whole
+from rlctrl.interop.expression import expression, formula_policy
+from rlctrl.schema import METHODS, POLICIES, Problems, check, references
 
-METHODS = {"GridDP": rc.GridDP, "HJB": rc.HJB, "OpenLoop": rc.OpenLoop, "Riccati": rc.Riccati, "Spectral": rc.Spectral}
-NOT_IN_FILES = ("start",)  # keywords of methods whose values are Python objects
-POLICIES = ("reference", "lqr", "lqr_clipped", "actor")
-
-
-def _keywords(function, *without):
-    return [k for k in inspect.signature(function).parameters if k not in ("self", *without)]
-
-
-SECTIONS: dict[str, list[str]] = {
-    "problem": ["reward", "Q", "R", "N", "target", "exit_value", *_keywords(rc.Problem, "plant", "reward", "target", "exit_value")],
-    "reference": ["method"],
-    "also": ["method"],
-    "baseline": ["x", "u"],
-    "critic": _keywords(rc.Critic),
-    "actor": _keywords(rc.Actor),
-    "training": ["policy", "steps", *_keywords(rc.ReplayTD)],
-    "decomposition": _keywords(rc.decompose, "run", "reference", "seed", "progress"),
-    "comparison": ["x0", *_keywords(rc.compare, "problem", "policies", "x0", "seed")],
-}
-LISTS = ("also",)  # sections written [[also]], as often as one likes
-TOP = ("name", "seed", "plant", *SECTIONS)
+TERMINALS = ("lqr", "none")
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A checked experiment: the problem, the method of its reference, the `others` that `solve` sets beside it, and keyword dictionaries
-    for each stage."""
+    for each stage. `text` is the file as it was read; `formulas` are the user's own policies {name: function}; `compared` names the
+    policies to compare (None: all there are)."""
 
     name: str
     seed: int
@@ -55,113 +37,56 @@ class Experiment:
     scheme: Any
     policy: str
     steps: int
+    mpc: dict | None = None
+    formulas: dict = field(default_factory=dict)
+    compared: tuple | None = None
     decomposition: dict = field(default_factory=dict)
     comparison: dict = field(default_factory=dict)
+    text: str = ""
 
 
 def load(path) -> Experiment:
-    """Read and check a TOML file. Raises `InputError` listing every wrong key with the nearest valid name."""
+    """Read and check a TOML file. Raises `InputError` listing everything wrong, one problem a line."""
     path = Path(path)
-    require(path.is_file(), "FILE", "must be a TOML file", str(path), "Start from examples/pendulum.toml.")
+    require(path.is_file(), "FILE", "must be a TOML file", str(path), "Start from examples/pendulum.toml, or from `rlctrl new NAME`.")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"`{path}` must be valid TOML; {error}. Mend that line.") from None
-    return build(table, path.stem)
+    return build(table, path.stem, text, path.parent)
 
 
-def build(table, default_name) -> Experiment:
-    """Check the table of an experiment and construct its parts."""
-    _check_keys(table)
-    sections = {name: dict(table.get(name, {})) for name in ("plant", *SECTIONS) if name not in LISTS}
-    plant = _plant(sections["plant"])
-    problem = _problem(plant, sections["problem"])
-    method, *others = (_method(section, values) for section, values in _references(table))
-    training = sections["training"]
-    policy, steps = training.pop("policy", "reference"), training.pop("steps", 20_000)
-    require(policy in POLICIES, "[training] policy", f"must be one of {POLICIES}", policy, nearest(policy, POLICIES))
-    learns = policy == "actor" or not sections["actor"]
-    require(learns, "[actor]", 'is for `[training] policy = "actor"`', policy, "Say so there, or leave the section out.")
-    comparison = sections["comparison"]
-    comparison["x0"] = _states(plant, comparison.get("x0"))
-    seed, name = table.get("seed", 0), table.get("name", default_name)
-    require_whole("seed", seed, 0, "Use 0.")
-    plain = isinstance(name, str) and re.fullmatch(r"[\w][\w .-]{0,99}", name) is not None
-    require(plain, "name", "must be letters, digits, spaces, dots, dashes or underscores", name, "It names the folder of the run.")
-    return Experiment(
-        name=name,
-        seed=seed,
-        problem=problem,
-        method=method,
-        others=tuple(others),
-        about=_about(plant, sections["baseline"]),
-        critic=construct("critic", rc.Critic, sections["critic"]),
-        actor=construct("actor", rc.Actor, sections["actor"]) if policy == "actor" else None,
-        scheme=construct("training", rc.ReplayTD, training),
-        policy=policy,
-        steps=steps,
-        decomposition=sections["decomposition"],
-        comparison=comparison,
-    )
-
-
-def _check_keys(table):
-    """All misspelt keys and missing sections at once."""
-    wrong = []
-    for key, value in table.items():
-        if key not in TOP:
-            wrong.append(f"`{key}` is not a key or section of an experiment. {nearest(key, TOP)}")
-        elif key in LISTS and not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
-            wrong.append(f"`{key}` must be sections [[{key}]]; got {value!r}.")
-        elif key in LISTS:
-            continue
-        elif key not in ("name", "seed") and not isinstance(value, dict):
-            wrong.append(f"`{key}` must be a section [{key}]; got {value!r}.")
-        elif key in SECTIONS and key != "reference":
-            known = SECTIONS[key]
-            wrong += [f"`[{key}] {word}` is not known there. {nearest(word, known)}" for word in value if word not in known]
-        else:
-            wrong += _wrong_plant_keys(value) if key == "plant" else []
-    for section, needed in (("plant", "name"), ("problem", "gamma"), ("reference", "method")):
-        given = table.get(section)
-        if not isinstance(given, dict) or needed not in given:
-            wrong.append(f"`[{section}] {needed}` must be given.")
-    for section, values in _references(table):
-        wrong += _wrong_method_keys(section, values)
-    if wrong:
-        raise InputError(" ".join(wrong))
-
-
-def _wrong_plant_keys(values):
-    plants = import_module("plants").PLANTS
-    name = values.get("name")
-    if not isinstance(name, str) or name not in plants:
-        return []  # said later, with the nearest plant
-    known = _keywords(plants[name])
-    return [f"`[plant] {word}` is not a parameter of {name}. {nearest(word, known)}" for word in values if word not in ("name", *known)]
-
-
-def _references(table):
-    """(name of the section, its values) for [reference] and every [[also]]."""
-    first, rest = table.get("reference"), table.get("also", [])
-    pairs = [("reference", first), *(("also", v) for v in (rest if isinstance(rest, list) else []))]
-    return [(section, dict(values)) for section, values in pairs if isinstance(values, dict)]
-
-
-def _wrong_method_keys(section, values):
-    name = values.get("method")
-    if section == "also" and "method" not in values:
-        return ["`[[also]] method` must be given."]
-    if name is None:
-        return []  # said with the other missing keys
-    if not (isinstance(name, str) and name in METHODS):
-        return [f"`[{section}] method` must be one of {tuple(METHODS)}; got {name!r}. {nearest(name, METHODS)}"]
-    known = ["method", *_keywords(METHODS[name], *NOT_IN_FILES)]
-    return [f"`[{section}] {word}` is not known there. {nearest(word, known)}" for word in values if word not in known]
-
-
-def _method(section, values):
-    return construct(section, METHODS[values.pop("method")], values)
+def build(table, default_name, text="", folder=Path()) -> Experiment:
+    """Check the table of an experiment and construct its parts; files it names are sought in `folder`."""
+    problems = Problems(text)
+    check(table, problems)
+    problems.raise_any()  # misspelt names first: they make values wrong
+    part = lambda name: dict(table.get(name, {}))
+    training, comparison = part("training"), part("comparison")
+    policy, steps, compared = training.pop("policy", "reference"), training.pop("steps", 20_000), comparison.pop("policies", None)
+    attempt = problems.attempt
+    plant = attempt("plant", _plant, part("plant"), folder)
+    found: dict[str, Any] = {
+        "name": attempt("", _name, table.get("name", default_name)),
+        "seed": attempt("", _seed, table.get("seed", 0)),
+        "problem": plant and attempt("problem", _problem, plant, part("problem")),
+        "critic": attempt("critic", construct, "critic", rc.Critic, part("critic")),
+        "scheme": attempt("training", construct, "training", rc.ReplayTD, training),
+        "policy": attempt("training", _policy, policy, "actor" in table, part("policies")),
+        "steps": attempt("training", _whole, "[training] steps", steps, 2),
+        "actor": attempt("actor", construct, "actor", rc.Actor, part("actor")) if policy == "actor" else None,
+        "decomposition": attempt("decomposition", _bounded, "decomposition", part("decomposition")),
+    }
+    methods = [attempt(section, _method, section, values) for section, values in references(table)]
+    if plant:
+        found["about"] = attempt("baseline", _about, plant, part("baseline"))
+        found["comparison"] = attempt("comparison", _comparison, plant, comparison)
+        found["formulas"] = attempt("policies", _formulas, plant, part("policies")) or {}
+        found["mpc"] = attempt("mpc", _mpc, plant, part("mpc")) if "mpc" in table else None
+        found["compared"] = attempt("comparison", _compared, compared)
+    problems.raise_any()
+    return Experiment(method=methods[0], others=tuple(methods[1:]), text=text, **found)
 
 
 def construct(section, kind: Callable, values):
@@ -175,10 +100,66 @@ def construct(section, kind: Callable, values):
         raise InputError(f"`[{section}]` has a value of the wrong kind: {first_line(error)}. Got {found}; compare the examples.") from None
 
 
-def _plant(values):
-    name = values.pop("name")
-    plants = import_module("plants")
-    return construct("plant", lambda **v: plants.get(name, **v), values)
+def _name(name):
+    plain = isinstance(name, str) and re.fullmatch(r"[\w][\w .-]{0,99}", name) is not None
+    require(plain, "name", "must be letters, digits, spaces, dots, dashes or underscores", name, "It names the folder of the run.")
+    return name
+
+
+def _seed(seed):
+    return _whole("seed", seed, 0)
+
+
+def _whole(argument, value, least):
+    require_whole(argument, value, least, f"Use {least} or more.")
+    return value
+
+
+def _policy(policy, with_actor, formulas):
+    known = (*POLICIES, *formulas)
+    require(policy in known, "[training] policy", f"must be one of {known}", policy, nearest(policy, known))
+    learns = policy == "actor" or not with_actor
+    require(learns, "[actor]", 'is for `[training] policy = "actor"`', policy, "Say so there, or leave the section out.")
+    return policy
+
+
+def _method(section, values):
+    return construct(section, METHODS[values.pop("method")], values)
+
+
+def _plant(values, folder):
+    if "file" not in values:
+        name = values.pop("name")
+        return construct("plant", lambda **v: import_module("plants").get(name, **v), values)
+    file, name = values.pop("file"), values.pop("name", "plant")
+    make = getattr(_module(folder, file), str(name), None)
+    require(callable(make), "[plant] name", f"must be a function of {file} that returns an rc.Plant", name, "Define it there.")
+    plant = construct("plant", make, values)
+    require(isinstance(plant, rc.Plant), "[plant] name", "must be a function that returns an rc.Plant", type(plant).__name__, "See README.")
+    return plant
+
+
+def _module(folder, file):
+    """A Python file of the user's, run as a module of its own."""
+    path = Path(folder) / str(file)
+    require(
+        path.is_file() and path.suffix == ".py", "[plant] file", "must be a Python file", str(file), "Its place is relative to the TOML."
+    )
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = next((f.tb_lineno for f in _frames(sys.exc_info()[2]) if f.tb_frame.f_code.co_filename == str(path)), "?")
+        raise InputError(f"`[plant] file` {file}, line {line}: {type(error).__name__}: {first_line(error)}. Mend that file.") from None
+    return module
+
+
+def _frames(trace):
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
 
 
 def _problem(plant, values):
@@ -198,13 +179,48 @@ def _problem(plant, values):
     return construct("problem", lambda **v: rc.Problem(plant, reward, **v), values)
 
 
+def _formulas(plant, values):
+    return {name: formula_policy(text, f"[policies] {name}", plant) for name, text in values.items()}
+
+
+def _mpc(plant, values):
+    require(values.setdefault("terminal", "lqr") in TERMINALS, "[mpc] terminal", f"must be one of {TERMINALS}", values["terminal"], "")
+    _whole("[mpc] horizon", values.setdefault("horizon", 20), 1)
+    require_number("[mpc] tolerance", values.setdefault("tolerance", 1e-6), "must lie in [1e-12, 0.1]", "Use 1e-6.", 1e-12, 0.1)
+    finite = [s.name for s in plant.inputs if s.values]
+    require(not finite, "[mpc]", "is not for inputs with finitely many values", finite, "Leave the section out.")
+    return values
+
+
+def _compared(names):
+    good = names is None or (isinstance(names, list) and names and all(isinstance(n, str) for n in names))
+    require(good, "[comparison] policies", "must be a list of names", names, 'Write policies = ["lqr", "critic"].')
+    return None if names is None else tuple(names)
+
+
+def _comparison(plant, values):
+    values["x0"] = _states(plant, values.get("x0"))
+    return _bounded("comparison", values)
+
+
+WHOLE = {"comparison": {"steps": 1, "paths": 1}, "decomposition": {"points": 2, "starts": 0, "iterations": 1}}
+
+
+def _bounded(section, values):
+    """Numbers that a later stage would refuse are refused before the first."""
+    for key, least in WHOLE[section].items():
+        if key in values:
+            _whole(f"[{section}] {key}", values[key], least)
+    return values
+
+
 def _states(plant, given):
     """Initial states (batch, n); by default half way to each upper bound."""
     if given is None:
         given = [[0.5 * s.high if np.isfinite(s.high) else 1.0 for s in plant.states]]
     x0 = construct("comparison", lambda x0: np.atleast_2d(np.asarray(x0, float)), {"x0": given})
-    fits = x0.ndim == 2 and x0.shape[1] == plant.n
-    require(fits, "[comparison] x0", f"must list states of {plant.n} numbers", given, "Write [[1.0, 0.0]].")
+    fits = x0.ndim == 2 and x0.size and x0.shape[1] == plant.n and bool(np.all(np.isfinite(x0)))
+    require(fits, "[comparison] x0", f"must list finite states of {plant.n} numbers", given, "Write [[1.0, 0.0]].")
     return x0
 
 

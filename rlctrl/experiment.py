@@ -1,25 +1,31 @@
-"""What the command line runs: all stages of an experiment, or its references alone, and the artefacts they leave in a folder."""
+"""What the command line runs: the stages of an experiment, and the artefacts they leave in a folder."""
 
 import contextlib
-import csv
-import platform
+import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import rlctrl as rc
 from rlctrl.artefacts import gathered
 from rlctrl.configuration import Experiment, construct, load
-from rlctrl.errors import InputError, NotConverged, require, require_whole
-from rlctrl.interop.export import write_json, write_mat, write_npz
-from rlctrl.plant import box, finite_box
+from rlctrl.errors import InputError, NotConverged, nearest, require, require_whole
+from rlctrl.interop.export import write_json, write_mat, write_npz, write_table
+from rlctrl.outcome import arrays, beside, maps, origin, statement, summary
+from rlctrl.plant import box
+from rlctrl.storage import fingerprint, save_record
 
-PACKAGES = ("casadi", "jax", "numpy", "scipy", "control", "matplotlib")
+STAGES = {
+    "run": ("reference", "training", "decomposition", "comparison"),
+    "train": ("training",),
+    "compare": ("comparison",),
+    "simulate": ("comparison",),
+}
+SHORT = {"GridDP": "dp", "HJB": "hjb", "Spectral": "spectral"}  # names of their policies; OpenLoop's takes too long to follow
 
 
 @dataclass(frozen=True)
@@ -34,50 +40,108 @@ class Solved:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run produced."""
+    """Everything a run produced; None for what was not asked for."""
 
     experiment: Experiment
     reference: Any
-    lqr: Any
     training: Any
     decomposition: Any
     comparison: Any
     seconds: dict
 
 
-def execute(experiment, progress=False) -> Run:
-    """All stages of an experiment, timed."""
-    seconds: dict[str, float] = {}
+class Stages:
+    """The stages of an experiment, each run when it is first asked for. `state`: a folder in which long ones keep what a killed run needs
+    to go on, or None."""
 
-    @contextlib.contextmanager
-    def stage(name):
-        start = time.perf_counter()
-        yield
-        seconds[name] = time.perf_counter() - start
+    def __init__(self, experiment, state=None, progress=False):
+        self.experiment, self.state, self.progress = experiment, state, progress
+        self.seconds: dict[str, float] = {}
+        self._done: dict[str, Any] = {}
 
-    problem, seed = experiment.problem, experiment.seed
-    with stage("reference"):
-        reference = rc.solve(problem, experiment.method, progress=progress)
-    with stage("baseline"):
-        lqr = _lqr(problem, experiment.about)
-    policies = {"lqr": lqr.policy, "lqr_clipped": lqr.policy.clipped(*box(problem.plant.inputs))} if lqr else {}
-    if reference.method != "Riccati":
-        policies["dp"] = reference.policy
-    with stage("training"):
-        policy = {"reference": reference.policy, "actor": experiment.actor, **policies}.get(experiment.policy)
+    def __call__(self, name):
+        if name not in self._done:
+            before = sum(self.seconds.values())
+            start = time.perf_counter()
+            self._done[name] = getattr(self, f"_{name}")()
+            inner = sum(self.seconds.values()) - before  # of the stages this one asked for
+            self.seconds[name] = time.perf_counter() - start - inner
+        return self._done[name]
+
+    def found(self, name):
+        """The result of a stage, None if nothing asked for it."""
+        return self._done.get(name)
+
+    def _reference(self):
+        experiment = self.experiment
+        if self.state is None:
+            return rc.solve(experiment.problem, experiment.method, progress=self.progress)
+        kept, method = self.state / "reference.npz", experiment.method
+        if kept.exists():
+            return rc.Reference.load(kept)
+        if isinstance(method, rc.GridDP) and method.checkpoint is None:
+            method = replace(method, checkpoint=str(self.state / "dp.npz"))
+        reference = rc.solve(experiment.problem, method, progress=self.progress)
+        reference.save(kept)
+        return reference
+
+    def _baseline(self):
+        return _lqr(self.experiment.problem, self.experiment.about)
+
+    def policy(self, name):
+        """The policy of that name; None if this problem has none of it."""
+        experiment, lqr = self.experiment, self("baseline") if name.startswith("lqr") else None
+        if name == "lqr":
+            return lqr and lqr.policy
+        if name == "lqr_clipped":
+            return lqr and lqr.policy.clipped(*box(experiment.problem.plant.inputs))
+        if name == "mpc":
+            terminal = self("baseline") if experiment.mpc["terminal"] == "lqr" else None
+            return rc.MPC(experiment.problem, **experiment.mpc | {"terminal": terminal})
+        if name in ("critic", "actor"):
+            return self("training").greedy if name == "critic" else self("training").policy
+        return experiment.formulas.get(name) or self("reference").policy
+
+    def _training(self):
+        experiment = self.experiment
+        policy = experiment.actor if experiment.policy == "actor" else self.policy(experiment.policy)
         require(
             policy is not None, "[training] policy", "needs an LQR, which this problem has none of", experiment.policy, 'Use "reference".'
         )
-        training = rc.train(problem, experiment.critic, policy, experiment.scheme, steps=experiment.steps, seed=seed, progress=progress)
-    with stage("decomposition"):
-        decomposition = construct(
-            "decomposition", lambda **v: rc.decompose(training, reference, seed=seed, progress=progress, **v), experiment.decomposition
-        )
-    with stage("comparison"):
-        policies["critic"] = training.greedy
-        policies |= {"actor": training.policy} if training.actor is not None else {}
-        comparison = construct("comparison", lambda **v: rc.compare(problem, policies, seed=seed, **v), experiment.comparison)
-    return Run(experiment, reference, lqr, training, decomposition, comparison, seconds)
+        kept = None if self.state is None else self.state / "training.npz"
+        options = {"steps": experiment.steps, "seed": experiment.seed, "checkpoint": kept, "progress": self.progress}
+        return rc.train(experiment.problem, experiment.critic, policy, experiment.scheme, **options)
+
+    def _decomposition(self):
+        training, reference = self("training"), self("reference")
+        options = {"seed": self.experiment.seed, "progress": self.progress}
+        return construct("decomposition", lambda **v: rc.decompose(training, reference, **options, **v), self.experiment.decomposition)
+
+    def _comparison(self):
+        experiment = self.experiment
+        policies = {name: policy for name in self.compared() if (policy := self.policy(name)) is not None}
+        require(policies, "[comparison] policies", "must leave one this problem has", experiment.compared, 'Use "reference".')
+        compare = lambda **v: rc.compare(experiment.problem, policies, seed=experiment.seed, **v)
+        return construct("comparison", compare, experiment.comparison)
+
+    def compared(self):
+        """Names of the policies to compare: those of the file, or all."""
+        experiment = self.experiment
+        short = SHORT.get(type(experiment.method).__name__)
+        known = ["lqr", "lqr_clipped", *([short] if short else []), *(["mpc"] if experiment.mpc else []), *experiment.formulas]
+        known += ["critic", *(["actor"] if experiment.actor else [])] if "training" in self._done else []
+        for name in experiment.compared or ():
+            fits = name in (*known, "reference")
+            require(fits, "[comparison] policies", f"must be among {(*known, 'reference')}", name, nearest(name, known))
+        return experiment.compared or known
+
+
+def execute(experiment, command="run", state=None, progress=False) -> Run:
+    """The stages that a command asks for, and those they need, timed."""
+    stages = Stages(experiment, state, progress)
+    for name in STAGES[command]:
+        stages(name)
+    return Run(experiment, *map(stages.found, ("reference", "training", "decomposition", "comparison")), stages.seconds)
 
 
 def _lqr(problem, about):
@@ -107,103 +171,57 @@ def _unused(name, taken):
     return next(n for k in range(1, len(taken) + 2) if (n := name if k == 1 else f"{name} {k}") not in taken)
 
 
-def beside(solved: Solved, points=2000) -> list[dict]:
-    """One row a reference: stated error, time, V at the initial states, and its distance from the first at random states of the box."""
-    first = next(iter(solved.references.values()))
-    low, high = finite_box(first.states)
-    x = np.random.default_rng(0).uniform(low, high, (points, len(low)))
-    v, u, x0 = first.V(x), first.policy(x), solved.experiment.comparison["x0"]
-    return [
-        {
-            "method": name,
-            "error": r.error,
-            "error_kind": r.error_kind,
-            "seconds": solved.seconds[name],
-            "value_at_x0": float(np.mean(r.V(x0))),
-            "largest_difference_of_V": float(np.max(np.abs(r.V(x) - v))),
-            "largest_difference_of_u": float(np.max(np.abs(r.policy(x) - u))),
-        }
-        for name, r in solved.references.items()
-    ]
+def run_file(path, out=None, seed=None, progress=False, command="run", resume=False, policies=None) -> tuple[Path, dict]:
+    """Run the stages of a command on a TOML file and leave their artefacts in the folder `out` (default runs/<name>-<time>); returns the
+    folder and the summary.
 
-
-def summary(run: Run) -> dict:
-    """Everything that summary.json holds."""
-    experiment, reference = run.experiment, run.reference
-    x0 = experiment.comparison["x0"]
-    parts = run.decomposition.summary()
-    return {
-        **_origin(experiment),
-        "reference": _statement(reference, x0),
-        **parts,
-        "training": {
-            "steps": experiment.steps,
-            "rate": experiment.scheme.rate,
-            "memory": experiment.scheme.memory,
-            "policy": experiment.policy,
-        },
-        "returns": {name: {"mean": r.mean, "ci95": r.ci95} for name, r in run.comparison.returns.items()},
-        "saturated": run.comparison.saturated,
-        "left_the_box": run.comparison.left,
-        "seconds": run.seconds | {"total": sum(run.seconds.values())},
-    }
-
-
-def _origin(experiment):
-    """What was asked, and with which software."""
-    plant, problem = experiment.problem.plant, experiment.problem
-    return {
-        "name": experiment.name,
-        "plant": plant.name,
-        "plant_hash": plant.digest,
-        "plant_parameters": {k: np.asarray(v).tolist() for k, v in plant.params.items()},
-        "seed": experiment.seed,
-        "problem": {"gamma": problem.gamma, "dt": problem.dt, "exit": problem.exit},
-        "versions": {"rlctrl": rc.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
-    }
-
-
-def _statement(reference, x0):
-    """What a reference says of itself."""
-    names = ("method", "error", "error_kind", "error_terms", "converged", "residual", "message", "notes")
-    found = {name: getattr(reference, name) for name in names}
-    return found | {"notes": list(reference.notes), "value_at_x0": float(np.mean(reference.V(x0)))}
-
-
-def arrays(run: Run) -> dict[str, np.ndarray]:
-    """The numbers behind the figures, by names that MATLAB accepts too."""
-    dec, terms = run.decomposition, run.decomposition.terms
-    out = {f"z_{name}": getattr(dec, name) for name in ("q_star", "q_best", "q_trained", "e_q")} | {"z": dec.z}
-    for name in ("e_td", "e_star", "e_star_noise", "e_star_policy", "d_dot", "remainder", "e_q_now", "e_q_next", "counted"):
-        out[f"transition_{name}"] = getattr(dec, name)
-    memory = run.training.snapshots.memory
-    out |= {"transition_z": memory.z, "transition_z_next": memory.z_next[:, :, 0], "transition_reward": memory.t.r[..., 0]}
-    out |= {f"step_{name}": getattr(terms, name) for name in terms._fields if name not in ("e_td", "d_dot", "remainder")}
-    out |= {f"budget_{cause}": part for cause, part in dec.budget.parts.items()} | {"budget_error": dec.budget.error}
-    out |= {"step": dec.step, "step_td_rms": run.training.snapshots.td_rms}
-    out |= {"omega": run.training.weights, "omega_star": dec.omega_star, "omega_history": run.training.snapshots.omega}
-    out |= {"remainder_sizes": dec.remainder_sizes, "remainder_rms": dec.remainder_rms}
-    for name, path in run.comparison.trajectories.items():
-        out |= {f"path_{name}_{k}": getattr(path, k) for k in ("x", "u", "r", "alive")} | {"path_t": path.t}
-    out |= {f"reference_{k}": v for k, v in run.reference.history.items()}
-    return out
-
-
-def run_file(path, out=None, seed=None, progress=False) -> tuple[Path, dict]:
-    """Run a TOML file and leave its artefacts in the folder `out` (default runs/<name>-<time>); returns the folder and the summary.
-
-    The artefacts are gathered in a hidden neighbour of `out` and moved in when all are complete, so a failed run leaves nothing.
+    The artefacts are gathered in a hidden neighbour of `out` and moved in when all are complete, so a failed run leaves nothing. What a
+    killed run needs to go on waits in another hidden neighbour; `resume` takes it up. `policies` overrides those of [comparison].
     """
     experiment = load(path)
     if seed is not None:
         require_whole("--seed", seed, 0, "Use 0.")
         experiment = replace(experiment, seed=seed)
+    if policies is not None:
+        experiment = replace(experiment, compared=tuple(policies))
     out = _folder(experiment, out)
-    with gathered(out) as folder:
-        run = execute(experiment, progress)
-        draw = lambda plots: plots.run_figures(run.reference, run.training, run.decomposition, run.comparison)
+    with gathered(out) as folder, _kept(out, experiment, command, resume) as state:
+        run = execute(experiment, command, state, progress)
+        _save(run, folder)
+        return out, _written(folder, lambda plots: plots.run_figures(run), arrays(run), lambda: summary(run), run.seconds)
+
+
+@contextlib.contextmanager
+def _kept(out, experiment, command, resume):
+    """The folder of a run's state, beside `out`; what is in it belongs to the same file, seed and version. It outlives a kill only."""
+    mark = fingerprint([experiment.text, experiment.seed, command, rc.__version__])
+    state = out.parent / f".rlctrl-resume-{mark[:16]}"
+    waiting = state.is_dir() and any(state.iterdir())
+    rule = "needs an earlier run of the same file, seed and version, killed beside this `--out`"
+    require(waiting or not resume, "--resume", rule, str(out.parent), "Leave it out to begin anew.")
+    if not resume:
+        shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(exist_ok=True)
+    try:
+        yield state
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        shutil.rmtree(state, ignore_errors=True)
+        raise
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _save(run, folder):
+    """Reference, critic and actor, to load and export again."""
+    if run.reference is not None:
         run.reference.save(folder / "reference")
-        return out, _written(folder, draw, arrays(run), lambda: summary(run), run.seconds)
+    if run.training is not None:
+        save_record(run.training.q, folder / "critic")
+        if run.training.actor is not None:
+            save_record(run.training.policy, folder / "actor")
+    if run.comparison is not None:
+        write_table(folder / "comparison.csv", run.comparison.rows())
 
 
 def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, dict]:
@@ -222,18 +240,18 @@ def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, d
         for name, reference in solved.references.items():
             reference.save(folder / f"reference_{name.replace(' ', '_')}")
         x0 = experiment.comparison["x0"]
-        statements = {name: _statement(r, x0) for name, r in solved.references.items()}
+        statements = {name: statement(r, x0) for name, r in solved.references.items()}
         rows = beside(solved)
-        _write_table(folder / "references.csv", rows)
-        found = {**_origin(experiment), "references": statements, "table": rows, "failures": solved.failures, "seconds": solved.seconds}
-        return out, _written(folder, lambda plots: plots.solve_figures(solved.references), _maps(solved), lambda: found, solved.seconds)
+        write_table(folder / "references.csv", rows)
+        found = {**origin(experiment), "references": statements, "table": rows, "failures": solved.failures, "seconds": solved.seconds}
+        return out, _written(folder, lambda plots: plots.solve_figures(solved.references), maps(solved), lambda: found, solved.seconds)
 
 
 def _folder(experiment, out):
     return Path(out) if out is not None else Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _written(folder, draw, numbers, summarise, seconds):
+def _written(folder, draw: Callable, numbers, summarise: Callable, seconds):
     """Figures, numbers and summary into the folder; returns the summary."""
     start = time.perf_counter()
     plots = import_module("rlctrl.plots")
@@ -246,21 +264,3 @@ def _written(folder, draw, numbers, summarise, seconds):
     found = summarise()
     write_json(folder / "summary.json", found)
     return found
-
-
-def _write_table(path, rows):
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-
-
-def _maps(solved):
-    """V*, π*, ∇V* and the Bellman residual of the first reference, V and π of the others, at the same random states."""
-    first = next(iter(solved.references.values()))
-    low, high = finite_box(first.states)
-    x = np.random.default_rng(0).uniform(low, high, (2000, len(low)))
-    out = {"x": x, "gradient": first.gradient(x), "residual": first.bellman_residual(x)}
-    for k, reference in enumerate(solved.references.values()):
-        out |= {f"value_{k}": reference.V(x), f"policy_{k}": reference.policy(x)}
-    return out | {f"history_{k}": v for k, v in first.history.items()}

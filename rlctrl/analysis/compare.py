@@ -1,26 +1,37 @@
-"""Policies side by side on the same noise: discounted returns with confidence intervals, and paired differences."""
+"""Policies side by side on the same noise: discounted returns and regrets with confidence intervals, and what else one asks of a loop."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from rlctrl.errors import require, require_whole, strict
+from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.plant import box
+from rlctrl.policy import Policy, as_policy
 from rlctrl.result import Result
 from rlctrl.simulate import Return, Trajectory, half_width, initial_states, simulate
+
+TIMED = 20  # single states at which a policy is timed
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Result):
-    """`returns[name]` (mean, ci95, samples), `trajectories[name]`, `saturated[name]` (share of steps with an input at or beyond its bound),
-    `left[name]` (share of steps that left the box), `starts` initial states. All policies met the same noise, so `difference(a, b)` is
-    far sharper than the two intervals."""
+    """Policies on the same noise, so that `difference(a, b)` and `regret(name)` are far sharper than the intervals of the returns.
+
+    `returns[name]` (mean, ci95, samples), `trajectories[name]`, `starts` initial states. Shares of steps: `saturated[name]` with an input
+    at or beyond its bound, `left[name]` that left the box. `ended[name]`: share of paths that ended. `settled[name]`: median over the
+    paths of the time [unit of t] after which they stay within the band around rest, inf if half of them do not. `seconds[name]`: median
+    wall time of one input at one state, compiled and called from Python.
+    """
 
     returns: dict[str, Return]
     trajectories: dict[str, Trajectory]
     saturated: dict[str, float]
     left: dict[str, float]
+    ended: dict[str, float]
+    settled: dict[str, float]
+    seconds: dict[str, float]
     starts: int
 
     def difference(self, a, b) -> tuple[float, float]:
@@ -28,37 +39,111 @@ class Comparison(Result):
         gap = self.returns[a].samples - self.returns[b].samples
         return float(gap.mean()), half_width(gap, self.starts)
 
+    @property
+    def best(self) -> str:
+        """Name of the policy with the largest mean return."""
+        return max(self.returns, key=lambda name: self.returns[name].mean)
+
+    def regret(self, name) -> tuple[float, float]:
+        """What the best policy returned more than `name`, and the half width of its 95 % interval."""
+        return self.difference(self.best, name)
+
+    def rows(self) -> list[dict]:
+        """One dictionary of numbers a policy, best first; `regret` against the best of them."""
+        return [self._row(name) for name in sorted(self.returns, key=lambda k: -self.returns[k].mean)]
+
+    def _row(self, name):
+        r, (regret, regret_ci95) = self.returns[name], self.regret(name)
+        shares = {k: getattr(self, k)[name] for k in ("saturated", "left", "ended", "settled", "seconds")}
+        return {"policy": name, "mean": r.mean, "ci95": r.ci95, "regret": regret, "regret_ci95": regret_ci95, **shares}
+
     def table(self) -> str:
         """The comparison as text, best first."""
-        width = max(len(name) for name in self.returns)
-        lines = [f"{'policy':{width}}  discounted return        saturated  left the box"]
-        for name in sorted(self.returns, key=lambda k: -self.returns[k].mean):
-            r = self.returns[name]
-            lines.append(
-                f"{name:{width}}  {r.mean:11.5g} ± {r.ci95:<9.2g}  {100 * self.saturated[name]:7.1f} %  {100 * self.left[name]:9.2f} %"
-            )
-        return "\n".join(lines)
+        width = max(6, *(len(name) for name in self.returns))
+        head = f"{'policy':{width}}  {'discounted return':23}  {'regret':21}  saturated  left box  ended  settled  per input"
+        return "\n".join([head, *(_line(row, width) for row in self.rows())])
+
+
+def _line(row, width):
+    shares = f"{100 * row['saturated']:7.1f} %  {100 * row['left']:6.2f} %  {100 * row['ended']:3.0f} %"
+    settled = f"{row['settled']:7.3g}" if np.isfinite(row["settled"]) else "  never"
+    return (
+        f"{row['policy']:{width}}  {row['mean']:11.5g} ± {row['ci95']:<9.2g}  {row['regret']:9.3g} ± {row['regret_ci95']:<9.2g}  "
+        f"{shares}  {settled}  {1e6 * row['seconds']:6.0f} µs"
+    )
 
 
 @strict
-def compare(problem, policies, x0, *, steps=400, paths=256, seed=0) -> Comparison:
+def compare(problem, policies, x0, *, steps=400, paths=256, seed=0, rest=None, band=0.05) -> Comparison:
     """Roll every policy of a dictionary `policies` = {name: policy} out on a `problem` from `x0`, (n,) or (batch, n).
 
-    `paths` paths of `steps` steps from each initial state, on common random numbers drawn from `seed`.
+    `paths` paths of `steps` steps from each initial state, on common random numbers drawn from `seed`. A path has settled once it stays
+    within `band` times the width of the box (1 where unbounded) of the state `rest` (n,), by default the state nearest to zero.
     """
     named = isinstance(policies, Mapping) and len(policies) > 0
     require(named, "policies", "must be a dictionary {name: policy}", policies, 'Use {"lqr": lqr.policy}.')
     require_whole("paths", paths, 1, "Use e.g. 256.")
+    require_number("band", band, "must lie in (0, 1]", "Use 0.05.", 1e-9, 1)
     x0 = initial_states(x0)
+    rest = _rest(problem.plant, rest)
     starts = np.repeat(x0, paths, axis=0)
-    low, high = box(problem.plant.inputs)
-    trajectories = {name: simulate(problem, policy, starts, steps, seed=seed) for name, policy in policies.items()}
-    returns, saturated, left = {}, {}, {}
-    for name, path in trajectories.items():
-        samples = path.returns
-        returns[name] = Return(float(samples.mean()), half_width(samples, len(x0)), samples)
-        going = path.alive[:, :-1]
-        at_bound = np.any((path.u <= low) | (path.u >= high), -1)
-        saturated[name] = float(at_bound[going].mean()) if going.any() else 0.0
-        left[name] = float(path.left[going].mean()) if going.any() else 0.0
-    return Comparison(returns, trajectories, saturated, left, len(x0))
+    ready = {name: as_policy(policy, problem) for name, policy in policies.items()}
+    trajectories = {name: simulate(problem, policy, starts, steps, seed=seed) for name, policy in ready.items()}
+    each = lambda measure: {name: measure(path) for name, path in trajectories.items()}
+    return Comparison(
+        returns=each(lambda path: Return(float(path.returns.mean()), half_width(path.returns, len(x0)), path.returns)),
+        trajectories=trajectories,
+        saturated=each(_saturated),
+        left=each(lambda path: _share(path.left, path)),
+        ended=each(lambda path: float(np.mean(~path.alive[:, -1]))),
+        settled=each(lambda path: _settled(path, rest, band)),
+        seconds={name: _seconds(policy, trajectories[name]) for name, policy in ready.items()},
+        starts=len(x0),
+    )
+
+
+def _rest(plant, given):
+    if given is None:
+        return np.clip(np.zeros(plant.n), *box(plant.states))
+    found = np.asarray(given, float)
+    fits = found.shape == (plant.n,) and bool(np.all(np.isfinite(found)))
+    require(fits, "rest", f"must be a state of {plant.n} numbers", given, "Give the state at which the loop should rest.")
+    return found
+
+
+def _share(events, path):
+    """Share of the steps of living paths in which `events` (batch, steps) holds."""
+    going = path.alive[:, :-1]
+    return float(events[going].mean()) if going.any() else 0.0
+
+
+def _saturated(path):
+    low, high = box(path.inputs)
+    margin = np.where(np.isfinite(high - low), 1e-3 * (high - low), 0.0)
+    return _share(np.any((path.u <= low + margin) | (path.u >= high - margin), -1), path)
+
+
+def _settled(path, rest, band):
+    """Median over the paths of the first time from which on they stay in the band."""
+    period = np.array([s.high - s.low if s.periodic else 0.0 for s in path.states])
+    turns = np.where(period > 0, period, 1.0)
+    gap = path.x - rest
+    gap = np.where(period > 0, gap - turns * np.round(gap / turns), gap)
+    low, high = box(path.states)
+    width = np.where(np.isfinite(high - low), high - low, 1.0)
+    outside = np.any(np.abs(gap) > band * width, -1) | ~path.alive
+    last = outside.shape[1] - np.argmax(outside[:, ::-1], 1)  # the first index from which on the path is inside
+    first = np.where(outside.any(1), last, 0)
+    return float(np.median(np.append(path.t, np.inf)[np.minimum(first, len(path.t))]))
+
+
+def _seconds(policy: Policy, path):
+    """Median time of one input at single states along a path, after a first call that compiles."""
+    states = path.x[0, np.linspace(0, path.x.shape[1] - 2, TIMED).astype(int)]
+    policy(states[0])
+    times = []
+    for x in states:
+        start = time.perf_counter()
+        policy(x)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))

@@ -1,5 +1,7 @@
-"""Numbers into files: JSON (readable anywhere), npz (NumPy), mat (MATLAB). Every file appears whole or not at all."""
+"""Numbers into files: JSON (readable anywhere), npz (NumPy), mat (MATLAB), csv (tables). Every file appears whole or not at all."""
 
+import csv
+import io
 import json
 import math
 
@@ -23,6 +25,15 @@ def write_npz(path, arrays):
 def write_mat(path, arrays):
     """Named arrays for MATLAB (format 5); names must be valid there: letters, digits, underscores, at most 63."""
     write_whole(path, lambda file: savemat(file, arrays, do_compression=True, oned_as="column", long_field_names=True))
+
+
+def write_table(path, rows):
+    """Dictionaries with the same keys as a table of comma-separated values with a heading."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def _plain(value):

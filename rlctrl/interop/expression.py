@@ -7,6 +7,7 @@ import operator
 
 import casadi as ca
 
+from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, first_line, nearest, require
 
 FUNCTIONS = {
@@ -59,6 +60,19 @@ def expression(text, argument, plant, inputs=True):
         return _build(tree, CONSTANTS | scalars | values)
 
     return function
+
+
+def formula_policy(texts, argument, plant):
+    """A policy x (..., n) → u (..., m) from one formula an input, in the names of states and parameters. Raises `InputError`, as
+    `expression` does, and for another number of formulas."""
+    texts = [texts] if isinstance(texts, str) else texts
+    fits = isinstance(texts, list) and len(texts) == plant.m
+    require(fits, argument, f"must be {plant.m} formula(s), one an input", texts, 'Write e.g. "-10*theta - 2*omega".')
+    parts = [expression(text, argument, plant, inputs=False) for text in texts]
+    x, _, p = plant.symbols()
+    inputs = plant.evaluate(argument, lambda x, p: ca.vertcat(*(ca.SX(part(x, None, p)) for part in parts)), x, vector=p)
+    function = JaxFunction(ca.Function("policy", [x, p], [inputs]), (plant.m,))
+    return lambda x: function(x, plant.parameter_vector)
 
 
 def _parse(text, argument):

@@ -46,13 +46,31 @@ def draw(result, ax=None) -> Any:  # noqa: ARG001 - the signature of what is reg
 
 
 @mpl.rc_context(STYLE)
-def run_figures(reference, training, decomposition, comparison) -> dict[str, Figure]:
-    """The figures of a whole run by name. V*, π*, Q* and the critic are evaluated once for all of them."""
+def run_figures(run) -> dict[str, Figure]:
+    """The figures of a run by name, of those of its reference, training, decomposition and comparison that there are."""
+    layouts = {}
+    if run.comparison is not None:
+        layouts |= _compared(run.comparison, run.reference)
+    if run.decomposition is not None:
+        layouts |= _decomposed(run.reference, run.training, run.decomposition)
+    elif run.training is not None:
+        layouts["training"] = [5.0, 3.0, 1, partial(td_panel, run.training)]
+    return {name: tiles(*layout) for name, layout in layouts.items()}
+
+
+def _compared(comparison, reference):
+    return {
+        "closed_loop": [7.0, 1.35, 1, *signal_panels(comparison.trajectories)],
+        "returns": [5.0, 1.2 + 0.32 * len(comparison.returns), 1, partial(returns_panel, comparison, reference=reference)],
+    }
+
+
+def _decomposed(reference, training, decomposition):
+    """V*, π*, Q* and the critic are evaluated once for all of them."""
     fields = fields_of(reference, training, decomposition)
     tilde = partial(step_panel, decomposition.step, r"$\|\tilde\omega\|$", {"": decomposition.terms.omega_norm})
     cuts = [partial(cut_panel, reference, fields[2], k) for k in range(len(fields[2][1]))]
-    layouts = {
-        "closed_loop": [7.0, 1.35, 1, *signal_panels(comparison.trajectories)],
+    return {
         "value_and_policy": value_layout(reference, fields[0][0]),
         "q_slices": [7.0, 2.2, 3 if len(cuts) == 3 else 2, *cuts],
         "e_q_map": [7.0, 3.0, 2, *[partial(e_q_panel, decomposition, fields=fields, block=k) for k in (0, 1)]],
@@ -62,9 +80,7 @@ def run_figures(reference, training, decomposition, comparison) -> dict[str, Fig
         "lyapunov": [7.0, 2.3, 1, partial(lyapunov_panel, decomposition, True), partial(lyapunov_panel, decomposition, False)],
         "error_budget": [5.0, 3.2, 1, partial(budget_panel, decomposition)],
         "convergence": [7.0, 2.3, 1, partial(theory_panel, decomposition), partial(rates_panel, decomposition)],
-        "returns": [5.0, 1.2 + 0.32 * len(comparison.returns), 1, partial(returns_panel, comparison, reference=reference)],
     }
-    return {name: tiles(*layout) for name, layout in layouts.items()}
 
 
 @mpl.rc_context(STYLE)

@@ -57,27 +57,12 @@ class Shooting:
         return self.update.sizes[1]
 
 
-def _casadi(function: JaxFunction, *arguments):
-    """The tape replayed on CasADi symbols: a saved reference holds tapes, not CasADi objects."""
-    work, out = {}, ca.SX.zeros(int(np.prod(function.shape, dtype=int)))
-    for code, inputs, output, constant in function.tape:
-        if code == ca.OP_CONST:
-            work[output] = ca.SX(constant)
-        elif code == ca.OP_INPUT:
-            work[output] = ca.SX(arguments[inputs[0]])[inputs[1]]
-        elif code == ca.OP_OUTPUT:
-            out[function.places[output]] = work[inputs[0]]
-        else:
-            work[output] = (ca.SX.unary if len(inputs) == 1 else ca.SX.binary)(code, *(work[i] for i in inputs))
-    return out
-
-
 @functools.lru_cache(maxsize=64)
 def _step(shooting) -> ca.Function:
     """(x, u) → Φ(x, u), r(x, u)."""
     x, u = ca.SX.sym("x", shooting.n), ca.SX.sym("u", shooting.m)
     p, w = ca.DM(shooting.p), ca.DM(shooting.w)
-    return ca.Function("step", [x, u], [_casadi(shooting.update, x, u, w, p), _casadi(shooting.reward, x, u, p)])
+    return ca.Function("step", [x, u], [shooting.update.symbolic(x, u, w, p), shooting.reward.symbolic(x, u, p)])
 
 
 @functools.lru_cache(maxsize=64)

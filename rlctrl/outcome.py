@@ -1,0 +1,103 @@
+"""What an experiment found, as nested numbers for summary.json, as arrays for data.npz, and as rows of tables."""
+
+import platform
+from importlib import metadata
+
+import numpy as np
+
+import rlctrl as rc
+from rlctrl.plant import finite_box
+
+PACKAGES = ("casadi", "jax", "numpy", "scipy", "control", "matplotlib")
+
+
+def origin(experiment) -> dict:
+    """What was asked, and with which software."""
+    plant, problem = experiment.problem.plant, experiment.problem
+    return {
+        "name": experiment.name,
+        "plant": plant.name,
+        "plant_hash": plant.digest,
+        "plant_parameters": {k: np.asarray(v).tolist() for k, v in plant.params.items()},
+        "seed": experiment.seed,
+        "problem": {"gamma": problem.gamma, "dt": problem.dt, "exit": problem.exit},
+        "versions": {"rlctrl": rc.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
+    }
+
+
+def statement(reference, x0) -> dict:
+    """What a reference says of itself."""
+    names = ("method", "error", "error_kind", "error_terms", "converged", "residual", "message", "notes")
+    found = {name: getattr(reference, name) for name in names}
+    return found | {"notes": list(reference.notes), "value_at_x0": float(np.mean(reference.V(x0)))}
+
+
+def summary(run) -> dict:
+    """Everything that summary.json holds, of the stages that were run."""
+    experiment, comparison = run.experiment, run.comparison
+    found = origin(experiment)
+    if run.reference is not None:
+        found["reference"] = statement(run.reference, experiment.comparison["x0"])
+    if run.decomposition is not None:
+        found |= run.decomposition.summary()
+    if run.training is not None:
+        asked = {"rate": experiment.scheme.rate, "memory": experiment.scheme.memory, "policy": experiment.policy}
+        found["training"] = {"steps": experiment.steps, **asked}
+        found.setdefault("critic", {"weights": run.training.weights.size})
+    if comparison is not None:
+        found["returns"] = {name: {"mean": r.mean, "ci95": r.ci95} for name, r in comparison.returns.items()}
+        found |= {"saturated": comparison.saturated, "left_the_box": comparison.left, "comparison": comparison.rows()}
+    return found | {"seconds": run.seconds | {"total": sum(run.seconds.values())}}
+
+
+def arrays(run) -> dict[str, np.ndarray]:
+    """The numbers behind the figures, by names that MATLAB accepts too."""
+    out = _decomposed(run.decomposition, run.training) if run.decomposition is not None else {}
+    if run.training is not None:
+        out |= {"omega": run.training.weights, "omega_history": run.training.snapshots.omega}
+        out |= {"step": run.training.snapshots.step, "step_td_rms": run.training.snapshots.td_rms}
+    for name, path in run.comparison.trajectories.items() if run.comparison is not None else ():
+        out |= {f"path_{name}_{k}": getattr(path, k) for k in ("x", "u", "r", "alive")} | {"path_t": path.t}
+    return out | ({f"reference_{k}": v for k, v in run.reference.history.items()} if run.reference is not None else {})
+
+
+def _decomposed(dec, training):
+    terms, memory = dec.terms, training.snapshots.memory
+    out = {f"z_{name}": getattr(dec, name) for name in ("q_star", "q_best", "q_trained", "e_q")} | {"z": dec.z}
+    for name in ("e_td", "e_star", "e_star_noise", "e_star_policy", "d_dot", "remainder", "e_q_now", "e_q_next", "counted"):
+        out[f"transition_{name}"] = getattr(dec, name)
+    out |= {"transition_z": memory.z, "transition_z_next": memory.z_next[:, :, 0], "transition_reward": memory.t.r[..., 0]}
+    out |= {f"step_{name}": getattr(terms, name) for name in terms._fields if name not in ("e_td", "d_dot", "remainder")}
+    out |= {f"budget_{cause}": part for cause, part in dec.budget.parts.items()} | {"budget_error": dec.budget.error}
+    return out | {"omega_star": dec.omega_star, "remainder_sizes": dec.remainder_sizes, "remainder_rms": dec.remainder_rms}
+
+
+def beside(solved, points=2000) -> list[dict]:
+    """One row a reference: stated error, time, V at the initial states, and its distance from the first at random states of the box."""
+    first = next(iter(solved.references.values()))
+    low, high = finite_box(first.states)
+    x = np.random.default_rng(0).uniform(low, high, (points, len(low)))
+    v, u, x0 = first.V(x), first.policy(x), solved.experiment.comparison["x0"]
+    return [
+        {
+            "method": name,
+            "error": r.error,
+            "error_kind": r.error_kind,
+            "seconds": solved.seconds[name],
+            "value_at_x0": float(np.mean(r.V(x0))),
+            "largest_difference_of_V": float(np.max(np.abs(r.V(x) - v))),
+            "largest_difference_of_u": float(np.max(np.abs(r.policy(x) - u))),
+        }
+        for name, r in solved.references.items()
+    ]
+
+
+def maps(solved) -> dict[str, np.ndarray]:
+    """V*, π*, ∇V* and the Bellman residual of the first reference, V and π of the others, at the same random states."""
+    first = next(iter(solved.references.values()))
+    low, high = finite_box(first.states)
+    x = np.random.default_rng(0).uniform(low, high, (2000, len(low)))
+    out = {"x": x, "gradient": first.gradient(x), "residual": first.bellman_residual(x)}
+    for k, reference in enumerate(solved.references.values()):
+        out |= {f"value_{k}": reference.V(x), f"policy_{k}": reference.policy(x)}
+    return out | {f"history_{k}": v for k, v in first.history.items()}
