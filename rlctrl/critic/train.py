@@ -168,7 +168,7 @@ def _first(loop, scheme, critic, keys) -> State:
     actor = None if loop.actor is None else first_actor_state(loop.policy)
     x = jax.vmap(loop.source.draw_state)(jax.random.split(start_key, scheme.plants))
     rows = scheme.batch or 0
-    return State(
+    first = State(
         omega=omega,
         target=omega,
         rule=first_state(scheme.update, len(omega)),
@@ -185,6 +185,7 @@ def _first(loop, scheme, critic, keys) -> State:
         accepted=jnp.asarray(True),
         failed=jnp.asarray(-1),
     )
+    return jax.tree.map(np.asarray, first)  # JAX calls Python's numbers "weak" and would compile once more for what comes back
 
 
 def _empty(loop, size) -> Memory:
