@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlctrl.errors import InputError, require
 
-ARTEFACTS = ("data.npz", "data.mat", "reference.npz", "summary.json")
+ARTEFACTS = ("data.npz", "data.mat", "slices.npz", "reference.npz", "summary.json", "report.html")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import inspect
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ TOP = ("name", "seed", "plant", *SECTIONS)
 @dataclass(frozen=True)
 class Experiment:
     """A checked experiment: the problem, the method of its reference, the `others` that `solve` sets beside it, and keyword dictionaries
-    for each stage."""
+    for each stage. `asked`: the file itself; `description`: what the plant says of itself."""
 
     name: str
     seed: int
@@ -57,6 +57,8 @@ class Experiment:
     steps: int
     decomposition: dict = field(default_factory=dict)
     comparison: dict = field(default_factory=dict)
+    asked: dict = field(default_factory=dict)
+    description: str = ""
 
 
 def load(path) -> Experiment:
@@ -102,7 +104,31 @@ def build(table, default_name) -> Experiment:
         steps=steps,
         decomposition=sections["decomposition"],
         comparison=comparison,
+        asked=table,
+        description=inspect.getdoc(import_module("plants").PLANTS[table["plant"]["name"]]) or "",
     )
+
+
+def asked(experiment) -> dict:
+    """What was asked, for the summary: signals with units, the file as it was, and the settings of the parts with their defaults."""
+    plant = experiment.problem.plant
+    return {
+        "description": experiment.description,
+        "source": plant.source,
+        "states": [_settings(s) for s in plant.states],
+        "inputs": [_settings(s) for s in plant.inputs],
+        "file": experiment.asked,
+        "reference": {"method": type(experiment.method).__name__, **_settings(experiment.method)},
+        "critic": _settings(experiment.critic),
+        "training": {"steps": experiment.steps, "policy": experiment.policy, **_settings(experiment.scheme)},
+        "actor": _settings(experiment.actor) if experiment.actor else {},
+    }
+
+
+def _settings(record):
+    """The fields of a record that a file can state."""
+    plain = (str, int, float, list, tuple)
+    return {f.name: value for f in fields(record) if isinstance(value := getattr(record, f.name), plain)}
 
 
 def _check_keys(table):

@@ -5,7 +5,8 @@ import csv
 import platform
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 
 import rlctrl as rc
+from rlctrl.analysis.slices import MOST, slices
 from rlctrl.artefacts import gathered
-from rlctrl.configuration import Experiment, construct, load
+from rlctrl.configuration import Experiment, asked, construct, load
 from rlctrl.errors import InputError, NotConverged, require, require_whole
 from rlctrl.interop.export import write_json, write_mat, write_npz
 from rlctrl.plant import box, finite_box
@@ -154,6 +156,8 @@ def _origin(experiment):
     plant, problem = experiment.problem.plant, experiment.problem
     return {
         "name": experiment.name,
+        "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "asked": asked(experiment),
         "plant": plant.name,
         "plant_hash": plant.digest,
         "plant_parameters": {k: np.asarray(v).tolist() for k, v in plant.params.items()},
@@ -189,6 +193,20 @@ def arrays(run: Run) -> dict[str, np.ndarray]:
     return out
 
 
+def run_slices(run: Run) -> dict[str, np.ndarray]:
+    """What the slice viewer of the report shows of a run."""
+    reference, training = run.reference, run.training
+    best = replace(training, weights=run.decomposition.omega_star)
+    of_z = {"q_star": reference.Q, "q_best": best.Q, "q_trained": training.Q}
+    return _slices(run.experiment, reference, of_z, {"policy_critic": training.greedy})
+
+
+def _slices(experiment, reference, of_z, of_x):
+    of_x = {"v_star": reference.V, "policy_star": reference.policy, **of_x}
+    most = 400 if reference.method == "OpenLoop" else MOST  # that one solves a programme at every point
+    return slices(reference.states, reference.inputs, np.concatenate(experiment.about), of_z, of_x, most)
+
+
 def run_file(path, out=None, seed=None, progress=False) -> tuple[Path, dict]:
     """Run a TOML file and leave its artefacts in the folder `out` (default runs/<name>-<time>); returns the folder and the summary.
 
@@ -203,7 +221,7 @@ def run_file(path, out=None, seed=None, progress=False) -> tuple[Path, dict]:
         run = execute(experiment, progress)
         draw = lambda plots: plots.run_figures(run.reference, run.training, run.decomposition, run.comparison)
         run.reference.save(folder / "reference")
-        return out, _written(folder, draw, arrays(run), lambda: summary(run), run.seconds)
+        return out, _written(folder, draw, arrays(run), partial(run_slices, run), lambda: summary(run), run.seconds)
 
 
 def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, dict]:
@@ -226,15 +244,18 @@ def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, d
         rows = beside(solved)
         _write_table(folder / "references.csv", rows)
         found = {**_origin(experiment), "references": statements, "table": rows, "failures": solved.failures, "seconds": solved.seconds}
-        return out, _written(folder, lambda plots: plots.solve_figures(solved.references), _maps(solved), lambda: found, solved.seconds)
+        first = next(iter(solved.references.values()))
+        cut = lambda: _slices(experiment, first, {"q_star": first.Q}, {})
+        draw = lambda plots: plots.solve_figures(solved.references)
+        return out, _written(folder, draw, _maps(solved), cut, lambda: found, solved.seconds)
 
 
 def _folder(experiment, out):
     return Path(out) if out is not None else Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _written(folder, draw, numbers, summarise, seconds):
-    """Figures, numbers and summary into the folder; returns the summary."""
+def _written(folder, draw, numbers, cut, summarise, seconds):
+    """Figures, numbers, slices, summary and report into the folder; returns the summary."""
     start = time.perf_counter()
     plots = import_module("rlctrl.plots")
     (folder / "figures").mkdir()
@@ -243,8 +264,12 @@ def _written(folder, draw, numbers, summarise, seconds):
     write_npz(folder / "data.npz", numbers)
     write_mat(folder / "data.mat", numbers)
     seconds["figures"] = time.perf_counter() - start
+    start = time.perf_counter()
+    write_npz(folder / "slices.npz", cut())
+    seconds["slices"] = time.perf_counter() - start
     found = summarise()
     write_json(folder / "summary.json", found)
+    import_module("rlctrl.report").write(folder)
     return found
 
 

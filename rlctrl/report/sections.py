@@ -1,0 +1,216 @@
+"""The sections of the page: from the summary of a run or a solve to HTML. A section that has nothing to say is empty."""
+
+from rlctrl.report import words
+from rlctrl.report.asked import manifest, what_was_asked
+from rlctrl.report.figures import figures_of
+from rlctrl.report.html import Html, is_number, number, pairs, paragraph, shown, table, tag
+
+
+def sections(folder, viewer) -> list[tuple[str, str, Html]]:
+    """(anchor, title, content) of every section that has content; `viewer` is that of the slices."""
+    both = {
+        "short": ("In short", _in_short_solve if folder.solved else _in_short),
+        "asked": ("What was asked", what_was_asked),
+        "reference": ("The references" if folder.solved else "The reference and its error", _references if folder.solved else _reference),
+        "critic": ("The critic and its error", _critic),
+        "budget": ("Error budget", _budget),
+        "convergence": ("Did it converge?", _convergence),
+        "slices": ("Slices of Q", lambda _: viewer),
+        "policies": ("Policies side by side", _policies),
+        "other": ("Further figures", lambda folder: figures_of(folder, "other")),
+        "manifest": ("Manifest", manifest),
+    }
+    made = [(anchor, title, content(folder)) for anchor, (title, content) in both.items()]
+    return [(anchor, title, content) for anchor, title, content in made if content]
+
+
+def percent(value, digits=3):
+    return f"{number(100 * value, digits)}\N{NO-BREAK SPACE}%" if is_number(value) else "–"
+
+
+def tiles(*rows):
+    """Headline numbers: (label, value, remark)."""
+    tile = lambda label, value, remark: tag("div", tag("dt", label), tag("dd", tag("strong", value), tag("span", remark)), class_="tile")
+    return tag("dl", *[tile(*row) for row in rows], class_="tiles")
+
+
+def _in_short(folder):
+    s = folder.summary
+    critic, reference, returns = s.get("critic", {}), s["reference"], s["returns"]
+    best = max((n for n in returns if is_number(returns[n].get("mean"))), key=lambda n: returns[n]["mean"], default=None)
+    shown_tiles = [
+        ("Reference V*", f"± {number(reference.get('error'), 3)}", f"{reference.get('method')}, {reference.get('error_kind')}"),
+        ("Critic's error", percent(critic.get("relative_error")), "rms of Q̂ − Q*, of the spread of Q*"),
+        ("Best fit of this network", percent(critic.get("best_fit_relative_error")), "the same for ω*: what it could reach"),
+    ]
+    if best is not None:
+        mean = f"{number(returns[best]['mean'])} ± {number(returns[best].get('ci95'), 2)}"
+        shown_tiles.append(("Best return", mean, f"{words.POLICIES.get(best, best)}; 95 % interval"))
+    return Html(tiles(*shown_tiles) + tag("ul", *[tag("li", said) for said in _findings(s) if said], class_="findings"))
+
+
+def _findings(s):
+    """What a reader should know, one sentence each."""
+    return [_said_of(s["reference"]), _gap(s.get("critic", {})), largest_cause(s), _verdict(s, "excitation"), _verdict(s, "lyapunov"), _choice(s)]
+
+
+def _said_of(reference):
+    ended = "converged" if reference.get("converged") else "did NOT converge"
+    kind = {"proven": "a proven bound", "estimated": "an estimate, not a proof"}.get(reference.get("error_kind"), reference.get("error_kind"))
+    return f"The reference ({reference.get('method')}) {ended}; its V* is off by at most {number(reference.get('error'), 3)} over the box: {kind}."
+
+
+def _gap(critic):
+    now, best = critic.get("relative_error"), critic.get("best_fit_relative_error")
+    if not (is_number(now) and is_number(best)):
+        return None
+    if now <= 2 * best:
+        return "The critic is close to the best fit of its network: training has done what it can."
+    if best < 1e-10:
+        return f"The network can represent Q* exactly; training left an error of {percent(now)} of its spread."
+    return f"The critic is {number(now / best, 2)} times as far from Q* as the best fit of the same network: the error lies in training, not in size."
+
+
+def largest_cause(s):
+    """The largest part of the error budget in a sentence, with what would help."""
+    sizes = {k: v for k, v in s.get("budget", {}).get("rms", {}).items() if is_number(v)}
+    if not sizes:
+        return None
+    cause = max(sizes, key=lambda k: sizes[k])
+    meaning = words.CAUSES.get(cause, words.words(cause))
+    return f"Largest part of the critic's error, rms {number(sizes[cause], 3)}: {meaning}. {words.CURES.get(cause, '')}"
+
+
+def _verdict(s, part):
+    said = s.get(part, {}).get("verdict")
+    return f"{ {'excitation': 'Excitation', 'lyapunov': 'Convergence'}[part] }: {said}" if said else None
+
+
+def _choice(s):
+    """Best policies and whether the intervals tell them apart."""
+    ranked = sorted(((r["mean"], r.get("ci95") or 0.0, name) for name, r in s["returns"].items() if is_number(r.get("mean"))), reverse=True)
+    if len(ranked) < 2:
+        return None
+    (first, c1, a), (second, c2, b) = ranked[:2]
+    a, b = words.POLICIES.get(a, a), words.POLICIES.get(b, b)
+    apart = "their 95 % intervals do not overlap" if first - c1 > second + c2 else "their 95 % intervals overlap"
+    return f"Best return: {a}, {number(first)}; next {b}, {number(second)}; {apart}."
+
+
+def _in_short_solve(folder):
+    first = next(iter(folder.summary["references"].values()), {})
+    failures = folder.summary.get("failures", {})
+    found = [_said_of(first), *[f"{name} failed: {sentence}" for name, sentence in failures.items()]]
+    return tag("ul", *[tag("li", said) for said in found], class_="findings")
+
+
+def _reference(folder):
+    s = folder.summary
+    return Html(_statement(s["reference"]) + figures_of(folder, "reference"))
+
+
+def _statement(reference):
+    """What a reference says of itself, and the parts of its error."""
+    rows = [(words.words(k), v, words.ERROR_TERMS.get(k, "")) for k, v in reference.get("error_terms", {}).items()]
+    rows += [("sum: stated error", reference.get("error"), "bounds |V − V*| over the box")]
+    numbers = [("V* at the initial states", shown(reference.get("value_at_x0"))), ("residual", shown(reference.get("residual")))]
+    return Html(
+        paragraph(_said_of(reference), reference.get("message"))
+        + table(f"Terms of the error of {reference.get('method')}, in units of V", ("term", "size", "meaning"), rows)
+        + "".join(paragraph(note) for note in reference.get("notes", []))
+        + pairs("Further numbers", numbers)
+    )
+
+
+def _references(folder):
+    s = folder.summary
+    titles = {"method": "method", "error": "stated error", "error_kind": "kind", "seconds": "seconds", "value_at_x0": "V* at x₀"}
+    titles |= {"largest_difference_of_V": "largest |V − V₁|", "largest_difference_of_u": "largest |u − u₁|"}
+    keys = list(dict.fromkeys(k for row in s["table"] for k in row))
+    rows = [tuple(row.get(k) for k in keys) for row in s["table"]]
+    beside = table("References side by side; differences are from the first", [titles.get(k, words.words(k)) for k in keys], rows)
+    each = [tag("h3", name) + _statement(reference) for name, reference in s["references"].items()]
+    failed = [paragraph(tag("strong", f"{name} failed. "), said) for name, said in s.get("failures", {}).items()]
+    return Html(beside + "".join(failed) + "".join(each) + figures_of(folder, "reference"))
+
+
+def described(caption, values, meanings):
+    """A table of a part of the summary: every number of it, the known ones explained."""
+    rows = [(meanings.get(k, (words.words(k), ""))[0], v, meanings.get(k, ("", ""))[1]) for k, v in values.items() if is_number(v) or v is None]
+    return table(caption, ("quantity", "value", "meaning"), rows) if rows else Html()
+
+
+def _critic(folder):
+    s = folder.summary
+    if "critic" not in s:
+        return figures_of(folder, "critic")
+    meanings = {
+        "weights": ("weights p", "of the network"),
+        "relative_error": ("relative error", "rms of Q̂ − Q* over the standard deviation of Q*"),
+        "best_fit_relative_error": ("of the best fit ω*", "the same for the least-squares fit on the measure (T10)"),
+        "td_rms": ("TD error, rms", "T6: on the last replay memory; small does not mean that Q̂ is right"),
+    }
+    fits = {
+        "best_rms": ("best fit, rms", "of all fits"),
+        "nearest_rms": ("nearest fit, rms", "of the fit nearest to the trained weights"),
+        "best_distance": ("distance of the best fit", "from the trained weights"),
+        "nearest_distance": ("distance of the nearest fit", "from the trained weights"),
+    }
+    parts = s.get("decomposition", {})
+    measure = f"Measured {parts['measure']}." if parts.get("measure") else None
+    said = "Every TD error is a sum: e = dᵀω̃ − e_Q(z) + γ e_Q(z₊) + e* + R (T12). The table gives the size of each term, in units of Q."
+    tables = (described("The trained critic", s["critic"], meanings), described("Fits of ω*", s.get("fits", {}), fits))
+    split = described("Terms of the TD error", parts, words.DECOMPOSITION)
+    return Html(paragraph(_gap(s["critic"]), measure) + tables[0] + paragraph(said) + split + tables[1] + figures_of(folder, "critic"))
+
+
+def budget_rows(s):
+    """(cause, rms, share, meaning), largest first."""
+    sizes, shares = s.get("budget", {}).get("rms", {}), s.get("budget", {}).get("shares", {})
+    ordered = sorted(sizes, key=lambda k: -(sizes[k] or 0.0))
+    return [(words.words(k), sizes[k], shares.get(k), words.CAUSES.get(k, "")) for k in ordered]
+
+
+def _budget(folder):
+    rows = budget_rows(folder.summary)
+    if not rows:
+        return figures_of(folder, "budget")
+    said = "Q* − Q̂ at every point is exactly the sum of these parts. A share is signed: parts may cancel; all shares add up to 1."
+    head = ("part", "rms, units of Q", "share of mean square", "meaning")
+    return Html(paragraph(largest_cause(folder.summary), said) + table("Error budget", head, rows) + figures_of(folder, "budget"))
+
+
+def _convergence(folder):
+    s = folder.summary
+    said = [v for part in ("lyapunov", "excitation") if (v := _verdict(s, part))]
+    tables = described("The convergence theory beside what happened (T17–T20)", s.get("lyapunov", {}), words.LYAPUNOV)
+    tables += described("Excitation (T16), at the last snapshot", s.get("excitation", {}), words.EXCITATION)
+    verdicts = Html("".join(tag("p", v, class_="verdict") for v in said))
+    return Html(verdicts + tables + figures_of(folder, "convergence"))
+
+
+def policy_table(s):
+    """(headings, rows) of all that the summary says of policies, best first; measures this file does not know come too."""
+    returns = s.get("returns", {})
+    per_policy = {k: v for k, v in s.items() if k != "returns" and isinstance(v, dict) and v and set(v) <= set(returns)}
+    inner = [k for k in dict.fromkeys(k for r in returns.values() for k in r) if k not in ("mean", "ci95")]
+    measure = lambda k, name: per_policy[k].get(name) if k in per_policy else returns[name].get(k)
+    keys = [k for k in [*inner, *per_policy] if all(is_number(v := measure(k, name)) or v is None for name in returns)]
+    scaled = lambda k, v: round(100 * v, 10) if k in words.PERCENT and v is not None else v
+    names = sorted(returns, key=lambda n: -returns[n]["mean"] if is_number(returns[n].get("mean")) else float("inf"))
+    head = ["policy", "discounted return", "± 95 %", *[words.MEASURES.get(k, words.words(k)) for k in keys]]
+    rows = [
+        (words.POLICIES.get(n, n), returns[n].get("mean"), returns[n].get("ci95"), *[scaled(k, measure(k, n)) for k in keys]) for n in names
+    ]
+    return head, rows
+
+
+def _policies(folder):
+    s = folder.summary
+    if not s.get("returns"):
+        return figures_of(folder, "policies")
+    given = s.get("asked", {}).get("file", {}).get("comparison", {})
+    counts = [f"{given[k]} {word}" for k, word in (("paths", "paths from each initial state"), ("steps", "steps each")) if k in given]
+    said = f"All policies met the same noise{': ' if counts else ''}{', '.join(counts)}."
+    start = f"Initial states: {shown(given['x0'])}." if "x0" in given else None
+    return Html(paragraph(said, start, _choice(s)) + table("Returns of the policies", *policy_table(s)) + figures_of(folder, "policies"))
