@@ -52,6 +52,14 @@ def _parser():
     solve.add_argument("--checkpoint", metavar="FILE.npz", help="state of a long GridDP solve, to go on from if it exists")
     solve.add_argument("-q", "--quiet", action="store_true", help="no progress bars and no closing table")
     solve.set_defaults(command=_solve)
+    report = commands.add_parser(
+        "report",
+        help="write report.html again from what a run or solve left in its folder",
+        epilog="example: rlctrl report results --latex",
+    )
+    report.add_argument("folder", metavar="DIR", help="folder of the artefacts")
+    report.add_argument("--latex", action="store_true", help="also tables.tex (booktabs) and cite.bib")
+    report.set_defaults(command=_report)
     plants = commands.add_parser("plants", help="list the plants, or describe one", epilog="example: rlctrl plants pendulum")
     plants.add_argument("name", nargs="?", metavar="NAME", help="a plant")
     plants.set_defaults(command=_plants)
@@ -72,6 +80,10 @@ def _solve(options):
     if not options.quiet:
         print(_beside(found))
     print(folder)
+
+
+def _report(options):
+    print(import_module("rlctrl.report").write(options.folder, options.latex))
 
 
 def _beside(found) -> str:

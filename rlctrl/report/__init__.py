@@ -20,9 +20,11 @@ def write(folder, latex=False) -> Path:
     Raises `InputError` if the folder, its summary or its slices are missing or damaged.
     """
     found = read(folder)
-    texts = {"tables.tex": tables(found), "cite.bib": bibliography(found)} if latex else {}
-    for name, text in {**texts, "report.html": page(found)}.items():
-        _write(found.path / name, text)
+    if latex:
+        _write(found.path / "tables.tex", tables(found))
+        _write(found.path / "cite.bib", bibliography(found))
+        found = read(folder)  # the page lists these too
+    _write(found.path / "report.html", page(found))
     return found.path / "report.html"
 
 
@@ -36,7 +38,10 @@ def page(found) -> str:
     finished = f", {summary['finished']}" if summary.get("finished") else ""
     filled = {"name": summary["name"], "version": summary["versions"].get("rlctrl", "")}
     filled |= {"subtitle": f"{asked} for the plant “{summary['plant']}”{finished}", "links": tag("ul", *links), "sections": escaped(body)}
-    filled = {k: escaped(v) for k, v in filled.items()} | {"css": _part("page.css"), "js": "".join(map(_part, ("page.js", "viewer.js", "panels.js")))}
+    filled = {k: escaped(v) for k, v in filled.items()} | {
+        "css": _part("page.css"),
+        "js": "".join(map(_part, ("page.js", "viewer.js", "panels.js"))),
+    }
     return Template(_part("page.html")).substitute(filled, data=json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"))
 
 

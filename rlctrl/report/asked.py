@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from rlctrl.report import words
+from rlctrl.report.figures import title_of
 from rlctrl.report.html import Html, number, pairs, paragraph, shown, table, tag
 
 SETTINGS = {"reference": "Method of the reference", "critic": "Critic (T5)", "training": "Training (T13, T14)", "actor": "Actor"}
@@ -22,10 +23,13 @@ def _plant(summary, asked):
     rows = [(s["name"], kind, s["unit"], s.get("low"), s.get("high"), _range(s)) for s, kind in signals]
     return Html(
         tag("h3", f"Plant: {summary['plant']}")
-        + paragraph(*[tag("span", text) for text in asked.get("description", "").split("\n\n")])
+        + "".join(paragraph(" ".join(text.split())) for text in asked.get("description", "").split("\n\n"))
         + paragraph(asked.get("source") and f"Source: {asked['source']}.".replace("..", "."))
-        + (table("States and inputs", ("signal", "kind", "unit", "low", "high", ""), rows) if rows else "")
-        + pairs("Parameters of the plant", [(name, shown(value)) for name, value in summary.get("plant_parameters", {}).items()])
+        + (table("States and inputs", ("signal", "kind", "unit", "low", "high", "note"), rows, sort=False) if rows else "")
+        + pairs(
+            "Parameters of the plant, in the units stated above",
+            [(name, shown(value)) for name, value in summary.get("plant_parameters", {}).items()],
+        )
     )
 
 
@@ -44,7 +48,8 @@ def _problem(summary, given):
     rows += [("dt", shown(dt, "s"), "time between samples; the input is held")] if dt else []
     rows += [("exit", rule, words.EXITS.get(rule, ""))]
     rows += [(k, shown(given[k]), _reward_meaning(k)) for k in REWARD if k in given]
-    said = "Find the inputs that maximise the expected sum of discounted rewards (T1), and how good every state and input then is: V* and Q* (T2, T3)."
+    said = "Find the inputs that maximise the expected sum of discounted rewards (T1), and how good every state and input then is: "
+    said += "V* and Q* (T2, T3)."
     return Html(tag("h3", "Problem") + paragraph(said) + pairs("The problem", rows))
 
 
@@ -55,7 +60,9 @@ def _reward_meaning(name):
 
 def _settings(asked):
     settings = {title: asked.get(part, {}) for part, title in SETTINGS.items()}
-    tables = [pairs(title, [(k, shown(v)) for k, v in values.items() if v not in (None, "")]) for title, values in settings.items() if values]
+    tables = [
+        pairs(title, [(k, shown(v)) for k, v in values.items() if v not in (None, "")]) for title, values in settings.items() if values
+    ]
     return Html(tag("h3", "How it was solved") + tag("div", *tables, class_="columns")) if tables else Html()
 
 
@@ -72,9 +79,28 @@ def manifest(folder) -> Html:
 
 
 def _files(folder):
-    rows = [(tag("a", path, href=quote(path)), _kind(path), round(size / 1024, 1)) for path, size in folder.files.items()]
+    """One row a file, or one a figure with all its formats."""
+    rows = [(_links([path]), _kind(path), size / 1024) for path, size in folder.files.items() if not _figure(path)]
+    figures = sorted({PurePosixPath(path).stem for path in folder.files if _figure(path)})
+    for name in figures:
+        paths = [path for path in folder.files if _figure(path) and PurePosixPath(path).stem == name]
+        rows.append((_links(paths), f"figure: {title_of(folder, name)}", sum(folder.files[path] for path in paths) / 1024))
     note = "Links are relative to this file: they work while it lies in its folder."
+    rows = [(links, kind, round(size, 1)) for links, kind, size in rows]
     return Html(paragraph(note) + table("Files", ("file", "what it is", "KiB"), rows)) if rows else Html()
+
+
+def _figure(path):
+    return PurePosixPath(path).parts[0] == "figures" and len(PurePosixPath(path).parts) == 2
+
+
+def _links(paths):
+    """The first file by its name, further formats by theirs."""
+    labels = [paths[0], *[PurePosixPath(path).suffix.lstrip(".") for path in paths[1:]]]
+    titles = [words.KINDS.get(PurePosixPath(path).suffix) for path in paths]
+    return Html(
+        " · ".join(tag("a", label, href=quote(path), title=title) for label, path, title in zip(labels, paths, titles, strict=True))
+    )
 
 
 def _kind(path):

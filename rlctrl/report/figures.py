@@ -2,7 +2,7 @@
 
 import base64
 
-from rlctrl.report.html import Html, tag
+from rlctrl.report.html import Html, prose, tag
 
 # name: (section, title, what to see); T-numbers are those of the theory page
 CAPTIONS = {
@@ -22,7 +22,7 @@ CAPTIONS = {
     "references": (
         "reference",
         "References side by side",
-        "Distance of every other reference from the first beside what both state as their error: within it they agree.",
+        "V of every reference along the first state, its stated error as a band: where bands overlap, the references agree.",
     ),
     "convergence_of_the_method": ("reference", "Convergence of the method", "Change per iteration; it must fall to the tolerance."),
     "q_slices": (
@@ -48,7 +48,7 @@ CAPTIONS = {
     "training": (
         "convergence",
         "The training (T6, T12)",
-        "From above: distance of the weights from ω*, root mean square TD error on the replay memory, and the terms the TD error is made of.",
+        "From above: distance of the weights from ω*, root mean square TD error on the replay memory, and the terms it is made of.",
     ),
     "excitation": (
         "convergence",
@@ -63,7 +63,7 @@ CAPTIONS = {
     "convergence": (
         "convergence",
         "The convergence theory beside what happened (T18, T19)",
-        "Left the excited part of ‖ω̃‖ with the radii between which a decrease is promised; right the rate promised and the rate observed.",
+        "Above the excited part of ‖ω̃‖ with the radii between which a decrease is promised; below the rate promised and the rate observed.",
     ),
     "closed_loop": (
         "policies",
@@ -80,7 +80,14 @@ CAPTIONS = {
 
 def figures_of(folder, section) -> Html:
     """All figures that belong to a section; those nobody described come in the section "other"."""
-    return Html("".join(_figure(folder, name) for name in folder.figures if _described(folder, name)[0] == section))
+    named = [name for name in folder.figures if _described(folder, name)[0] == section]
+    order = [*CAPTIONS, *named]
+    return Html("".join(_figure(folder, name) for name in sorted(named, key=order.index)))
+
+
+def title_of(folder, name) -> str:
+    """What a figure is called."""
+    return _described(folder, name)[1]
 
 
 def _described(folder, name):
@@ -94,5 +101,5 @@ def _figure(folder, name):
     _, title, text = _described(folder, name)
     picture = f"data:{media};base64,{base64.b64encode(content).decode()}"
     image = tag("img", src=picture, alt=f"{title}. {text}".strip(), data_name=name)
-    caption = tag("figcaption", tag("strong", f"{title}."), " ", text)
+    caption = tag("figcaption", tag("strong", prose(f"{title}.")), " ", prose(text))
     return tag("figure", tag("button", image, type="button", class_="enlarge", title="Enlarge"), caption, id=f"figure-{name}")

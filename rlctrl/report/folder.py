@@ -36,13 +36,17 @@ def read(path) -> Folder:
 
 
 def _summary(path):
-    require(path.is_file(), "DIR", "must hold summary.json, which is missing", str(path.parent), "Give the folder that `rlctrl run` printed.")
+    require(
+        path.is_file(), "DIR", "must hold summary.json, which is missing", str(path.parent), "Give the folder that `rlctrl run` printed."
+    )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"`DIR` must hold a whole summary.json; {path}: {first_line(error)}. Run the experiment again.") from None
     kinds = {"name": str, "plant": str, "problem": dict, "seconds": dict, "versions": dict}
-    kinds |= {"references": dict, "table": list} if isinstance(found, dict) and "references" in found else {"reference": dict, "returns": dict}
+    kinds |= (
+        {"references": dict, "table": list} if isinstance(found, dict) and "references" in found else {"reference": dict, "returns": dict}
+    )
     missing = [k for k, kind in kinds.items() if not (isinstance(found, dict) and isinstance(found.get(k), kind))]
     require(not missing, "DIR", f"must hold the summary.json of a run or solve; it lacks {', '.join(missing)}", str(path), "Run it again.")
     return found

@@ -2,10 +2,12 @@
 
 import html
 import math
+import re
 
 VOID = ("img", "input", "br", "meta")
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NONE = "–"
+SUBSCRIPT = re.compile(r"(?<!\w)(e\*?|r|λ)_(Q|noise|policy|in|out|max)(?!\w)")  # the subscripts of the theory page
 
 
 class Html(str):
@@ -26,6 +28,14 @@ def tag(name, *children, **attributes) -> Html:
     named = ((k.rstrip("_").replace("_", "-"), v) for k, v in attributes.items() if v not in (None, False))
     opening = "".join(f" {k}" if v is True else f' {k}="{html.escape(str(v))}"' for k, v in named)
     return Html(f"<{name}{opening}>" if name in VOID else f"<{name}{opening}>{escaped(children)}</{name}>")
+
+
+def prose(text) -> Html:
+    """Text with `code` in backticks and the subscripts of the theory."""
+    if isinstance(text, Html):
+        return text
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped(text))
+    return Html(SUBSCRIPT.sub(r"\1<sub>\2</sub>", coded))
 
 
 def is_number(value) -> bool:
@@ -62,26 +72,33 @@ def cell(value) -> Html:
         return tag("td", number(value), class_="number", data_sort=repr(value), title=repr(value))
     if value is None:
         return tag("td", NONE, class_="number")
-    return tag("td", value if isinstance(value, Html) else shown(value))
+    return tag("td", prose(value if isinstance(value, Html) else shown(value)))
 
 
 def table(caption, head, rows, sort=True) -> Html:
     """A table in a box of its own that scrolls; the first cell of each row heads it."""
     numeric = [bool(rows) and all(is_number(row[k]) or row[k] is None for row in rows) for k in range(len(head))]
     titles = [tag("th", title, scope="col", class_="number" if right else None) for title, right in zip(head, numeric, strict=True)]
-    body = [tag("tr", tag("th", escaped(row[0]), scope="row"), *map(cell, row[1:])) for row in rows]
-    inner = tag("table", tag("caption", caption), tag("thead", tag("tr", *titles)), tag("tbody", *body), class_="sortable" if sort else None)
-    return tag("div", inner, class_="box", tabindex="0", role="region", aria_label=caption if not isinstance(caption, Html) else None)
+    body = [tag("tr", tag("th", prose(row[0]), scope="row"), *map(cell, row[1:])) for row in rows]
+    inner = tag(
+        "table", tag("caption", prose(caption)), tag("thead", tag("tr", *titles)), tag("tbody", *body), class_="sortable" if sort else None
+    )
+    return tag("div", inner, class_="box", tabindex="0", role="region", aria_label=caption)
 
 
 def pairs(caption, rows) -> Html:
     """A table of names and values, (name, value[, what it means]); rows without a value are left out."""
     rows = [row for row in rows if row[1] not in (None, "", [], {})]
-    head = ("", "value", "meaning")[: max((len(row) for row in rows), default=2)]
+    head = ("name", "value", "meaning")[: max((len(row) for row in rows), default=2)]
     return table(caption, head, [(*row, "")[: len(head)] for row in rows], sort=False) if rows else Html()
 
 
 def paragraph(*sentences) -> Html:
     """A paragraph of the sentences that are there."""
-    there = [s for s in sentences if s]
-    return tag("p", *[part for s in there for part in (s, " ")]) if there else Html()
+    there = [prose(s) for s in sentences if s]
+    return tag("p", Html(" ".join(there))) if there else Html()
+
+
+def bullets(sentences, **attributes) -> Html:
+    """A list of the sentences that are there."""
+    return tag("ul", *[tag("li", prose(said)) for said in sentences if said], **attributes)

@@ -4,32 +4,42 @@ import itertools
 import math
 import unicodedata
 
-from rlctrl.report.html import is_number
+from rlctrl.report.html import SUBSCRIPT, is_number
 from rlctrl.report.sections import budget_rows, policy_table
 
 SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''", "§": r"\S{}",
 }  # fmt: skip
 SIGNS = {
     "γ": r"\gamma", "ω": r"\omega", "π": r"\pi", "λ": r"\lambda", "ε": r"\varepsilon", "κ": r"\kappa", "θ": r"\theta", "∇": r"\nabla",
-    "±": r"\pm", "−": "-", "‖": r"\|", "₊": "_+", "₀": "_0", "₁": "_1", "≤": r"\le", "≥": r"\ge", "→": r"\to", "∞": r"\infty", "·": r"\cdot",
-    "²": "^2", "*": r"^\ast", "∂": r"\partial", "′": "'",
+    "±": r"\pm", "−": "-", "‖": r"\|", "₊": "_+", "₀": "_0", "₁": "_1", "≤": r"\le", "≥": r"\ge", "→": r"\to", "∞": r"\infty",
+    "·": r"\cdot",    "²": "^2", "*": r"^\ast", "∂": r"\partial", "′": "'",
 }  # fmt: skip
+LETTERS = {"e": "e", "e*": "e^*", "r": "r", "λ": r"\lambda"}
 ACCENTS = {"\N{COMBINING TILDE}": r"\tilde", "\N{COMBINING CIRCUMFLEX ACCENT}": r"\hat"}
 
 
 def latex(text) -> str:
     """Any text for LaTeX: specials escaped, signs as mathematics, symbols it may not know by their names in brackets."""
-    parts: list[tuple[bool, str]] = []  # (mathematics, text)
-    for sign in unicodedata.normalize("NFC", str(text)):
+    plain, parts = SUBSCRIPT.split(str(text)), []  # text, letter, subscript, text, …
+    for k in range(0, len(plain), 3):
+        parts += _parts(plain[k])
+        parts += [(True, f"{LETTERS[plain[k + 1]]}_{{\\mathrm{{{plain[k + 2]}}}}}")] if k + 2 < len(plain) else []
+    grouped = ((formula, "".join(p for _, p in run)) for formula, run in itertools.groupby(parts, key=lambda part: part[0]))
+    return "".join(f"${run}$" if formula else run for formula, run in grouped)
+
+
+def _parts(text):
+    """[(mathematics?, LaTeX)] of every sign."""
+    parts: list[tuple[bool, str]] = []
+    for sign in unicodedata.normalize("NFC", text):
         if sign in ACCENTS and parts:
             parts[-1] = True, f"{ACCENTS[sign]}{{{parts[-1][1]}}}"
         else:
             parts.append((sign in SIGNS, SIGNS[sign] if sign in SIGNS else _plain(sign)))
-    grouped = ((formula, "".join(p for _, p in run)) for formula, run in itertools.groupby(parts, key=lambda part: part[0]))
-    return "".join(f"${run}$" if formula else run for formula, run in grouped)
+    return parts
 
 
 def _plain(sign):
@@ -72,7 +82,7 @@ def tables(folder) -> str:
         head, rows = policy_table(s)
         budget = [(cause, size, share) for cause, size, share, _ in budget_rows(s)]
         found = [tabular(f"Headline numbers of {asked}", "headline", ("quantity", "value"), _headline(s))]
-        found += [tabular("Error budget: parts of Q* − Q̂", "budget", ("part", "rms", "share"), budget)] if budget else []
+        found += [tabular("Error budget: parts of Q* − Q̂", "budget", ("part", "rms", "share of mean square"), budget)] if budget else []
         found += [tabular("Discounted returns with 95 % intervals", "returns", head, rows)] if rows else []
     return "% needs \\usepackage{booktabs}\n" + "\n".join(found)
 
@@ -81,8 +91,8 @@ def _headline(s):
     critic, parts = s.get("critic", {}), s.get("decomposition", {})
     rows = [("stated error of V* (" + str(s["reference"].get("error_kind")) + ")", s["reference"].get("error"))]
     rows += [("relative error of the critic", critic.get("relative_error")), ("the same, best fit", critic.get("best_fit_relative_error"))]
-    names = {"e_q_rms": "e_Q, rms", "e_q_sup": "e_Q, largest", "e_star_rms": "e*, rms", "e_star_noise_rms": "e*, noise, rms"}
-    names |= {"e_star_policy_rms": "e*, policy, rms", "remainder_rms": "R, rms", "omega_tilde_norm": "‖ω̃‖"}
+    names = {"e_q_rms": "e_Q, rms", "e_q_sup": "e_Q, largest", "e_star_rms": "e*, rms", "e_star_noise_rms": "e*_noise, rms"}
+    names |= {"e_star_policy_rms": "e*_policy, rms", "remainder_rms": "R, rms", "omega_tilde_norm": "‖ω̃‖"}
     return rows + [(title, parts.get(k)) for k, title in names.items() if k in parts]
 
 
@@ -92,7 +102,9 @@ def bibliography(folder) -> str:
     version, source = s["versions"].get("rlctrl", ""), s.get("asked", {}).get("source")
     year = (s.get("finished") or "")[:4]
     fields = {
-        "title": "{rlctrl}: stochastic plants in {CasADi}, the optimal {Q}* one can trust, and where a critic's error comes from".replace("*", "$^*$"),
+        "title": "{rlctrl}: stochastic plants in {CasADi}, the optimal {Q}* one can trust, and where a critic's error comes from".replace(
+            "*", "$^*$"
+        ),
         "version": latex(version),
         "year": year if year.isdigit() else None,
         "note": f"Plant {latex(s['plant'])}" + (f": {latex(source)}" if source else ""),

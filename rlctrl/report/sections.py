@@ -3,7 +3,10 @@
 from rlctrl.report import words
 from rlctrl.report.asked import manifest, what_was_asked
 from rlctrl.report.figures import figures_of
-from rlctrl.report.html import Html, is_number, number, pairs, paragraph, shown, table, tag
+from rlctrl.report.html import Html, bullets, is_number, number, paragraph, prose, shown, table, tag
+
+
+CANCELS = 3.0  # sum of the sizes of all shares, 1 if nothing cancels
 
 
 def sections(folder, viewer) -> list[tuple[str, str, Html]]:
@@ -46,18 +49,28 @@ def _in_short(folder):
     if best is not None:
         mean = f"{number(returns[best]['mean'])} ± {number(returns[best].get('ci95'), 2)}"
         shown_tiles.append(("Best return", mean, f"{words.POLICIES.get(best, best)}; 95 % interval"))
-    return Html(tiles(*shown_tiles) + tag("ul", *[tag("li", said) for said in _findings(s) if said], class_="findings"))
+    return Html(tiles(*shown_tiles) + bullets(_findings(s), class_="findings"))
 
 
 def _findings(s):
     """What a reader should know, one sentence each."""
-    return [_said_of(s["reference"]), _gap(s.get("critic", {})), largest_cause(s), _verdict(s, "excitation"), _verdict(s, "lyapunov"), _choice(s)]
+    return [
+        _said_of(s["reference"]),
+        _gap(s.get("critic", {})),
+        largest_cause(s),
+        _verdict(s, "excitation"),
+        _verdict(s, "lyapunov"),
+        _choice(s),
+    ]
 
 
 def _said_of(reference):
     ended = "converged" if reference.get("converged") else "did NOT converge"
-    kind = {"proven": "a proven bound", "estimated": "an estimate, not a proof"}.get(reference.get("error_kind"), reference.get("error_kind"))
-    return f"The reference ({reference.get('method')}) {ended}; its V* is off by at most {number(reference.get('error'), 3)} over the box: {kind}."
+    kind = {"proven": "a proven bound", "estimated": "an estimate, not a proof"}.get(
+        reference.get("error_kind"), reference.get("error_kind")
+    )
+    size = number(reference.get("error"), 3)
+    return f"The reference ({reference.get('method')}) {ended}; its V* is off by at most {size} over the box: {kind}."
 
 
 def _gap(critic):
@@ -68,7 +81,8 @@ def _gap(critic):
         return "The critic is close to the best fit of its network: training has done what it can."
     if best < 1e-10:
         return f"The network can represent Q* exactly; training left an error of {percent(now)} of its spread."
-    return f"The critic is {number(now / best, 2)} times as far from Q* as the best fit of the same network: the error lies in training, not in size."
+    far = f"The critic is {number(now / best, 2)} times as far from Q* as the best fit of the same network"
+    return f"{far}: the error lies in training, not in size."
 
 
 def largest_cause(s):
@@ -78,7 +92,16 @@ def largest_cause(s):
         return None
     cause = max(sizes, key=lambda k: sizes[k])
     meaning = words.CAUSES.get(cause, words.words(cause))
-    return f"Largest part of the critic's error, rms {number(sizes[cause], 3)}: {meaning}. {words.CURES.get(cause, '')}"
+    return f"Largest part of the critic's error, rms {number(sizes[cause], 3)}: {meaning}. {words.CURES.get(cause, '')}{_cancelling(s)}"
+
+
+def _cancelling(s):
+    """A warning where the parts are much larger than what they add up to."""
+    shares = [abs(v) for v in s["budget"].get("shares", {}).values() if is_number(v)]
+    if sum(shares) < CANCELS:
+        return ""
+    away = s.get("decomposition", {}).get("omega_tilde_norm")
+    return f" Parts cancel: so far from ω* (‖ω̃‖ = {number(away, 3)}) their sizes say more about that distance than about single causes."
 
 
 def _verdict(s, part):
@@ -101,7 +124,7 @@ def _in_short_solve(folder):
     first = next(iter(folder.summary["references"].values()), {})
     failures = folder.summary.get("failures", {})
     found = [_said_of(first), *[f"{name} failed: {sentence}" for name, sentence in failures.items()]]
-    return tag("ul", *[tag("li", said) for said in found], class_="findings")
+    return bullets(found, class_="findings")
 
 
 def _reference(folder):
@@ -113,12 +136,14 @@ def _statement(reference):
     """What a reference says of itself, and the parts of its error."""
     rows = [(words.words(k), v, words.ERROR_TERMS.get(k, "")) for k, v in reference.get("error_terms", {}).items()]
     rows += [("sum: stated error", reference.get("error"), "bounds |V − V*| over the box")]
-    numbers = [("V* at the initial states", shown(reference.get("value_at_x0"))), ("residual", shown(reference.get("residual")))]
+    value, residual = reference.get("value_at_x0"), reference.get("residual")
+    numbers = [f"V* at the initial states, on average: {number(value)}."] if is_number(value) else []
+    numbers += [f"Residual of the optimality equation: {number(residual, 3)}."] if is_number(residual) else []
     return Html(
         paragraph(_said_of(reference), reference.get("message"))
-        + table(f"Terms of the error of {reference.get('method')}, in units of V", ("term", "size", "meaning"), rows)
+        + table(f"Terms of the error of {reference.get('method')}, in units of V", ("term", "size", "meaning"), rows, sort=False)
         + "".join(paragraph(note) for note in reference.get("notes", []))
-        + pairs("Further numbers", numbers)
+        + paragraph(*numbers)
     )
 
 
@@ -136,7 +161,9 @@ def _references(folder):
 
 def described(caption, values, meanings):
     """A table of a part of the summary: every number of it, the known ones explained."""
-    rows = [(meanings.get(k, (words.words(k), ""))[0], v, meanings.get(k, ("", ""))[1]) for k, v in values.items() if is_number(v) or v is None]
+    rows = [
+        (meanings.get(k, (words.words(k), ""))[0], v, meanings.get(k, ("", ""))[1]) for k, v in values.items() if is_number(v) or v is None
+    ]
     return table(caption, ("quantity", "value", "meaning"), rows) if rows else Html()
 
 
@@ -185,7 +212,7 @@ def _convergence(folder):
     said = [v for part in ("lyapunov", "excitation") if (v := _verdict(s, part))]
     tables = described("The convergence theory beside what happened (T17–T20)", s.get("lyapunov", {}), words.LYAPUNOV)
     tables += described("Excitation (T16), at the last snapshot", s.get("excitation", {}), words.EXCITATION)
-    verdicts = Html("".join(tag("p", v, class_="verdict") for v in said))
+    verdicts = Html("".join(tag("p", prose(v), class_="verdict") for v in said))
     return Html(verdicts + tables + figures_of(folder, "convergence"))
 
 
