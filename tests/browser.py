@@ -79,6 +79,10 @@ class Browser:
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
+    def media(self, kind):
+        """Emulate "print" or, by "", the screen."""
+        self._call("Emulation.setEmulatedMedia", media=kind)
+
     def print(self) -> bytes:
         return base64.b64decode(self._call("Page.printToPDF", printBackground=True)["data"])
 

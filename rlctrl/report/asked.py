@@ -14,7 +14,9 @@ REWARD = ("reward", "Q", "R", "N", "target", "exit_value")
 def what_was_asked(folder) -> Html:
     """Plant and problem in words, then tables with units."""
     asked = folder.summary.get("asked", {})
-    parts = [_plant(folder.summary, asked), _problem(folder.summary, asked.get("file", {}).get("problem", {})), _settings(asked)]
+    given = asked.get("file", {})
+    parts = [_plant(folder.summary, asked), _problem(folder.summary, given.get("problem", {}))]
+    parts.append(_settings({"reference": asked.get("reference", {})}, given.get("also", [])) if folder.solved else _settings(asked))
     return Html("".join(parts))
 
 
@@ -58,11 +60,12 @@ def _reward_meaning(name):
     return meanings.get(name, "weights of the quadratic cost per step; the reward is minus that cost")
 
 
-def _settings(asked):
+def _settings(asked, also=()):
     settings = {title: asked.get(part, {}) for part, title in SETTINGS.items()}
     tables = [
         pairs(title, [(k, shown(v)) for k, v in values.items() if v not in (None, "")]) for title, values in settings.items() if values
     ]
+    tables += [pairs(f"Beside it: {values.get('method')}", [(k, shown(v)) for k, v in values.items()]) for values in also]
     return Html(tag("h3", "How it was solved") + tag("div", *tables, class_="columns")) if tables else Html()
 
 

@@ -56,7 +56,7 @@ def _slices(path):
     if not path.is_file():
         return {}
     try:
-        with np.load(path) as stored:
+        with open(path, "rb") as file, np.load(file) as stored:
             return {k: stored[k] for k in stored.files}
     except Exception as error:  # whatever a damaged file makes NumPy or zlib raise
         raise InputError(f"`DIR` must hold a readable slices.npz; {path}: {type(error).__name__}. Run the experiment again.") from None

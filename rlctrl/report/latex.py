@@ -8,14 +8,14 @@ from rlctrl.report.html import SUBSCRIPT, is_number
 from rlctrl.report.sections import budget_rows, policy_table
 
 SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "_": r"\_", "%": r"\%", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     '"': "''", "§": r"\S{}",
 }  # fmt: skip
 SIGNS = {
     "γ": r"\gamma", "ω": r"\omega", "π": r"\pi", "λ": r"\lambda", "ε": r"\varepsilon", "κ": r"\kappa", "θ": r"\theta", "∇": r"\nabla",
     "±": r"\pm", "−": "-", "‖": r"\|", "₊": "_+", "₀": "_0", "₁": "_1", "≤": r"\le", "≥": r"\ge", "→": r"\to", "∞": r"\infty",
-    "·": r"\cdot",    "²": "^2", "*": r"^\ast", "∂": r"\partial", "′": "'",
+    "·": r"\cdot", "²": "^2", "*": r"^\ast", "∂": r"\partial", "′": "'",
 }  # fmt: skip
 LETTERS = {"e": "e", "e*": "e^*", "r": "r", "λ": r"\lambda"}
 ACCENTS = {"\N{COMBINING TILDE}": r"\tilde", "\N{COMBINING CIRCUMFLEX ACCENT}": r"\hat"}

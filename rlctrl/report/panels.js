@@ -80,7 +80,8 @@ function viewer(data) {
     const mates = field.kind === "value" ? views[state.view].fields.filter((f) => f.kind === "value") : [field];
     const [low, high] = slices ? extremes(mates.map((f) => cuts.get(f.key).values)) : mates.map((f) => whole.get(f.key)).reduce(
       ([l, h], [low, high]) => [Math.min(l, low), Math.max(h, high)]);
-    const most = Math.max(Math.abs(low), Math.abs(high));
+    const resolved = field.kind === "error" ? 1e-6 * Math.max(...whole.get("q_star").map(Math.abs)) : 0; // below it single precision sees nothing
+    const most = Math.max(Math.abs(low), Math.abs(high), resolved);
     return { range: signed ? [-most, most] : [low, high], signed };
   }
 

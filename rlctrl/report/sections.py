@@ -5,7 +5,6 @@ from rlctrl.report.asked import manifest, what_was_asked
 from rlctrl.report.figures import figures_of
 from rlctrl.report.html import Html, bullets, is_number, number, paragraph, prose, shown, table, tag
 
-
 CANCELS = 3.0  # sum of the sizes of all shares, 1 if nothing cancels
 
 
@@ -40,7 +39,7 @@ def tiles(*rows):
 def _in_short(folder):
     s = folder.summary
     critic, reference, returns = s.get("critic", {}), s["reference"], s["returns"]
-    best = max((n for n in returns if is_number(returns[n].get("mean"))), key=lambda n: returns[n]["mean"], default=None)
+    best = next(iter(ranked(returns)), None)
     shown_tiles = [
         ("Reference V*", f"± {number(reference.get('error'), 3)}", f"{reference.get('method')}, {reference.get('error_kind')}"),
         ("Critic's error", percent(critic.get("relative_error")), "rms of Q̂ − Q*, of the spread of Q*"),
@@ -109,22 +108,40 @@ def _verdict(s, part):
     return f"{ {'excitation': 'Excitation', 'lyapunov': 'Convergence'}[part] }: {said}" if said else None
 
 
+def ranked(returns) -> list[str]:
+    """Policies, best mean first; those without one last."""
+    return sorted(returns, key=lambda n: -returns[n]["mean"] if is_number(returns[n].get("mean")) else float("inf"))
+
+
 def _choice(s):
     """Best policies and whether the intervals tell them apart."""
-    ranked = sorted(((r["mean"], r.get("ci95") or 0.0, name) for name, r in s["returns"].items() if is_number(r.get("mean"))), reverse=True)
-    if len(ranked) < 2:
+    returns = {n: r for n, r in s["returns"].items() if is_number(r.get("mean"))}
+    if len(returns) < 2:
         return None
-    (first, c1, a), (second, c2, b) = ranked[:2]
-    a, b = words.POLICIES.get(a, a), words.POLICIES.get(b, b)
-    apart = "their 95 % intervals do not overlap" if first - c1 > second + c2 else "their 95 % intervals overlap"
-    return f"Best return: {a}, {number(first)}; next {b}, {number(second)}; {apart}."
+    first, second = ranked(returns)[:2]
+    gap = returns[first]["mean"] - returns[second]["mean"]
+    apart = gap > sum(returns[n].get("ci95") or 0.0 for n in (first, second))
+    said = [f"{words.POLICIES.get(n, n)}, {number(returns[n]['mean'])}" for n in (first, second)]
+    return f"Best return: {said[0]}; next {said[1]}; their 95 % intervals {'do not overlap' if apart else 'overlap'}."
 
 
 def _in_short_solve(folder):
-    first = next(iter(folder.summary["references"].values()), {})
-    failures = folder.summary.get("failures", {})
-    found = [_said_of(first), *[f"{name} failed: {sentence}" for name, sentence in failures.items()]]
-    return bullets(found, class_="findings")
+    references, failures = folder.summary["references"], folder.summary.get("failures", {})
+    made = [(name, f"± {number(r.get('error'), 3)}", f"stated error of V*, {r.get('error_kind')}") for name, r in references.items()]
+    found = [_said_of(next(iter(references.values()), {})), *_agreement(folder.summary)]
+    return Html(tiles(*made) + bullets([*found, *[f"{name} failed: {said}" for name, said in failures.items()]], class_="findings"))
+
+
+def _agreement(s):
+    """A sentence for every reference beside the first: whether they differ by more than both state."""
+    first, *rest = s["table"] or [{}]
+    for row in rest:
+        gap, together = row.get("largest_difference_of_V"), [first.get("error"), row.get("error")]
+        if not all(map(is_number, (gap, *together))):
+            continue
+        within = f"within the {number(sum(together), 3)} that both state as their errors"
+        beyond = f"more than the {number(sum(together), 3)} they state: another problem (continuous time, say), or an error too small"
+        yield f"V* by {row['method']} differs by at most {number(gap, 3)}, {within if gap <= sum(together) else beyond}."
 
 
 def _reference(folder):
@@ -224,10 +241,10 @@ def policy_table(s):
     measure = lambda k, name: per_policy[k].get(name) if k in per_policy else returns[name].get(k)
     keys = [k for k in [*inner, *per_policy] if all(is_number(v := measure(k, name)) or v is None for name in returns)]
     scaled = lambda k, v: round(100 * v, 10) if k in words.PERCENT and v is not None else v
-    names = sorted(returns, key=lambda n: -returns[n]["mean"] if is_number(returns[n].get("mean")) else float("inf"))
     head = ["policy", "discounted return", "± 95 %", *[words.MEASURES.get(k, words.words(k)) for k in keys]]
     rows = [
-        (words.POLICIES.get(n, n), returns[n].get("mean"), returns[n].get("ci95"), *[scaled(k, measure(k, n)) for k in keys]) for n in names
+        (words.POLICIES.get(n, n), returns[n].get("mean"), returns[n].get("ci95"), *[scaled(k, measure(k, n)) for k in keys])
+        for n in ranked(returns)
     ]
     return head, rows
 
