@@ -45,7 +45,7 @@ STATED = {
 RUN = ORIGIN | {
     "reference": STATED,
     "critic": {"weights": 384, "relative_error": 0.8164, "best_fit_relative_error": 0.09929, "td_rms": 0.341},
-    "decomposition": {"measure": "uniform over the box", "e_q_sup": 5.175, "e_q_rms": 1.0495, "e_star_rms": 0.2354, 
+    "decomposition": {"measure": "uniform over the box", "e_q_sup": 5.175, "e_q_rms": 1.0495, "e_star_rms": 0.2354,
                       "e_star_noise_rms": 0.2243, "e_star_policy_rms": 0.0603, "omega_tilde_norm": 170.9, "remainder_slope": None},
     "fits": {"best_rms": 0.93},
     "budget": {"rms": {"representation": 1.05, "curvature": 213.1, "noise": 4.468}, "rank": 126,

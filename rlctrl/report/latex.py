@@ -9,8 +9,8 @@ from rlctrl.report.sections import budget_rows, policy_table
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "_": r"\_", "%": r"\%", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': "''", "§": r"\S{}",
+    "_": r"\_", "%": r"\%", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "''", "§": r"\S{}",
 }  # fmt: skip
 SIGNS = {
     "γ": r"\gamma", "ω": r"\omega", "π": r"\pi", "λ": r"\lambda", "ε": r"\varepsilon", "κ": r"\kappa", "θ": r"\theta", "∇": r"\nabla",
