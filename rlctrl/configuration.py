@@ -117,7 +117,7 @@ def asked(experiment) -> dict:
         "source": plant.source,
         "states": [_settings(s) for s in plant.states],
         "inputs": [_settings(s) for s in plant.inputs],
-        "file": experiment.asked,
+        "file": {section: values for section, values in experiment.asked.items() if section != "seed"},  # another may have been given
         "reference": {"method": type(experiment.method).__name__, **_settings(experiment.method)},
         "critic": _settings(experiment.critic),
         "training": {"steps": experiment.steps, "policy": experiment.policy, **_settings(experiment.scheme)},

@@ -4,7 +4,9 @@ import base64
 import itertools
 import json
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from rlctrl.report import write
 from rlctrl.report.html import number
 from rlctrl.report.latex import latex
 
+ROOT = Path(__file__).parents[1]
 VOID = {"meta", "img", "br", "input", "link", "hr"}
 
 
@@ -71,6 +74,14 @@ def test_the_page_is_well_formed(page):
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_all_parts_of_the_page_are_in_the_distribution():
+    globs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]["rlctrl"]
+    shipped = {path for pattern in globs for path in (ROOT / "rlctrl").glob(pattern)}
+    parts = {path for path in (ROOT / "rlctrl" / "report").iterdir() if path.suffix != ".py" and path.is_file()}
+    assert len(parts) >= 5
+    assert parts <= shipped
 
 
 def test_nothing_comes_from_a_network(page):

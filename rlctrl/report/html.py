@@ -7,7 +7,7 @@ import re
 VOID = ("img", "input", "br", "meta")
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NONE = "–"
-SUBSCRIPT = re.compile(r"(?<!\w)(e\*?|r|λ)_(Q|noise|policy|in|out|max)(?!\w)")  # the subscripts of the theory page
+SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_])(e\*?|r|λ)_(Q|noise|policy|in|out|max)(?!\w)")  # the subscripts of the theory page
 
 
 class Html(str):

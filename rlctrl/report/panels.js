@@ -11,7 +11,7 @@ function viewer(data) {
     view("V* and policies", ["v_star", "policy"]),
   ].filter((v) => v.fields.length && v.fields[0].axes.length > 1);
   if (views[0].fields.length === 1) views[0].label = "Q*";
-  const state = { view: 0, a: 0, b: 1, at: axes.map((axis) => clamp(axis.at, axis.nodes[0], axis.nodes.at(-1))), panels: [] };
+  const state = { view: 0, a: 0, b: 1, at: axes.map((axis) => clamp(axis.at, axis.nodes[0], axis.nodes.at(-1))), panels: [], waiting: false };
   const whole = new Map(fields.map((f) => [f.key, extremes([f.values])]));
   const free = () => views[state.view].fields[0].axes;
   const others = () => free().filter((k) => k !== state.a && k !== state.b);
@@ -40,7 +40,7 @@ function viewer(data) {
       state.at[k] = axis.discrete ? axis.nodes[input.value] : Number(input.value);
       output.textContent = withUnit(state.at[k], axis.unit);
       input.setAttribute("aria-valuetext", output.textContent);
-      draw();
+      soon();
     };
     input.addEventListener("input", moved);
     input.addEventListener("change", remember);
@@ -111,7 +111,12 @@ function viewer(data) {
       const nodes = axes[k].nodes, v = nodes[0] + clamp(f, 0, 1) * (nodes.at(-1) - nodes[0]);
       state.at[k] = axes[k].discrete ? nodes[place(axes[k], v)[0]] : v;
     }
-    requestAnimationFrame(draw);
+    soon();
+  }
+
+  function soon() { // once a frame, however fast the pointer
+    if (!state.waiting) requestAnimationFrame(() => ((state.waiting = false), draw()));
+    state.waiting = true;
   }
 
   function steer(event) {

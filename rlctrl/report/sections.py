@@ -178,9 +178,8 @@ def _references(folder):
 
 def described(caption, values, meanings):
     """A table of a part of the summary: every number of it, the known ones explained."""
-    rows = [
-        (meanings.get(k, (words.words(k), ""))[0], v, meanings.get(k, ("", ""))[1]) for k, v in values.items() if is_number(v) or v is None
-    ]
+    kept = [k for k in dict.fromkeys([*meanings, *values]) if k in values and (is_number(values[k]) or values[k] is None)]
+    rows = [(title, values[k], meaning) for k in kept for title, meaning in [meanings.get(k, (words.words(k), ""))]]
     return table(caption, ("quantity", "value", "meaning"), rows) if rows else Html()
 
 

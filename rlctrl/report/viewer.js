@@ -73,14 +73,14 @@ function between(axes, cut, a, b, va, vb) {
 function paint(canvas, axes, cut, a, b, [low, high], map) {
   const context = canvas.getContext("2d"), image = context.createImageData(WIDTH, HEIGHT);
   const spot = (axis, f) => place(axis, axis.nodes[0] + f * (axis.nodes.at(-1) - axis.nodes[0]));
-  const columns = Array.from({ length: WIDTH }, (_, p) => spot(axes[a], (p + 0.5) / WIDTH));
+  const pixels = image.data, columns = Array.from({ length: WIDTH }, (_, p) => spot(axes[a], (p + 0.5) / WIDTH));
   for (let q = 0, n = 0; q < HEIGHT; q++) {
     const [j, t] = spot(axes[b], 1 - (q + 0.5) / HEIGHT), below = j * cut.nx, above = t ? below + cut.nx : below;
     for (const [i, s] of columns) {
       const next = s ? i + 1 : i, v = cut.values;
       const value = (v[below + i] * (1 - s) + v[below + next] * s) * (1 - t) + (v[above + i] * (1 - s) + v[above + next] * s) * t;
       const shade = map[clamp(Math.round(((value - low) / (high - low || 1)) * (SHADES - 1)), 0, SHADES - 1)];
-      if (shade) image.data.set([...shade, 255], n);
+      if (shade) [pixels[n], pixels[n + 1], pixels[n + 2], pixels[n + 3]] = [shade[0], shade[1], shade[2], 255]; // not finite: left clear
       n += 4;
     }
   }
@@ -96,8 +96,9 @@ function lines(canvas, cut, levels, colour) {
   for (const level of levels)
     for (let j = 0; j < ny - 1; j++)
       for (let i = 0; i < nx - 1; i++) {
-        const corner = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]], v = corner.map(([i, j]) => values[j * nx + i] - level);
-        const hits = [];
+        const n = j * nx + i, v = [values[n], values[n + 1], values[n + 1 + nx], values[n + nx]].map((value) => value - level);
+        if (v[0] > 0 === v[1] > 0 && v[1] > 0 === v[2] > 0 && v[2] > 0 === v[3] > 0) continue;
+        const corner = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]], hits = [];
         for (let k = 0; k < 4; k++) {
           const m = (k + 1) % 4, f = v[k] / (v[k] - v[m]);
           if (v[k] > 0 !== v[m] > 0) hits.push(at(corner[k][0] + f * (corner[m][0] - corner[k][0]), corner[k][1] + f * (corner[m][1] - corner[k][1])));

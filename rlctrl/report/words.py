@@ -102,7 +102,7 @@ STAGES = {
 FILES = {
     "summary.json": "every headline number, seed, versions, hash of the plant, seconds per stage",
     "data.npz": "the numbers behind the figures, for NumPy",
-    "data.mat": "the same for MATLAB",
+    "data.mat": "the numbers behind the figures, for MATLAB",
     "slices.npz": "the grid behind the slice viewer",
     "reference.npz": "the reference: rc.Reference.load gives V*, Q*, π* back",
     "references.csv": "the table of references",
