@@ -209,6 +209,11 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
         (lambda f: (f / "summary.json").write_text(json.dumps({**RUN, "returns": 3})), "it lacks returns"),
         (lambda f: (f / "slices.npz").write_bytes(b"PK\x03\x04 no"), "must hold a readable slices.npz"),
         (lambda f: f.rename(f.with_name("gone")), "must be the folder of a run"),
+        (
+            lambda f: (f / "summary.json").write_text(json.dumps({**RUN, "returns": {"lqr": 3}})),
+            "must hold what this version of rlctrl leaves",
+        ),
+        (lambda f: np.savez(f / "slices.npz", q_star=np.zeros(3)), "must hold what this version of rlctrl leaves"),
     ],
 )
 def test_a_bad_folder_is_refused_in_one_sentence(tmp_path, capsys, damage, said):

@@ -99,9 +99,9 @@ def test_values_follow_the_pointer_and_the_arrow_keys(page):
 def test_axes_can_be_chosen_and_a_view_be_linked(page):
     page.run("""(() => { const up = document.getElementById('up'); up.value = 2; up.dispatchEvent(new Event('change')); })()""")
     assert page.run("[...document.querySelectorAll('#sliders input')].map((s) => s.name)") == ["omega", "mode"]
-    assert page.run("location.hash").startswith("#slices?show=0&across=theta&up=torque&omega=0")
+    assert page.run("location.hash").startswith("#slices?view-number=0&x-axis=theta&y-axis=torque&theta=0.5")
     page.open("about:blank")
-    page.open(page.reports["run"] + "#slices?show=0&across=omega&up=mode&torque=-2.5&theta=1")
+    page.open(page.reports["run"] + "#slices?view-number=0&x-axis=omega&y-axis=mode&torque=-2.5&theta=1")
     assert (
         page.run("document.getElementById('held').textContent")
         == "Held: theta = 1\N{NO-BREAK SPACE}rad, torque = −2.5\N{NO-BREAK SPACE}N m"

@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from rlctrl.errors import InputError, first_line
 from rlctrl.report.folder import read
 from rlctrl.report.html import Html, escaped, shown, tag
 from rlctrl.report.latex import bibliography, tables
@@ -20,10 +21,18 @@ def write(folder, latex=False) -> Path:
     Raises `InputError` if the folder, its summary or its slices are missing or damaged.
     """
     found = read(folder)
+    try:
+        return _write_all(found, latex)
+    except (AttributeError, KeyError, IndexError) as error:  # a summary or slices of other contents than this version writes
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"`DIR` must hold what this version of rlctrl leaves; {found.path}: {said}. Run the experiment again.") from error
+
+
+def _write_all(found, latex):
     if latex:
         _write(found.path / "tables.tex", tables(found))
         _write(found.path / "cite.bib", bibliography(found))
-        found = read(folder)  # the page lists these too
+        found = read(found.path)  # the page lists these too
     _write(found.path / "report.html", page(found))
     return found.path / "report.html"
 

@@ -83,7 +83,7 @@ def table(caption, head, rows, sort=True) -> Html:
     inner = tag(
         "table", tag("caption", prose(caption)), tag("thead", tag("tr", *titles)), tag("tbody", *body), class_="sortable" if sort else None
     )
-    return tag("div", inner, class_="box", tabindex="0", role="region", aria_label=caption)
+    return tag("div", inner, class_="box")
 
 
 def pairs(caption, rows) -> Html:

@@ -24,6 +24,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// A table wider than the window scrolls in its own box, by keyboard too.
+for (const box of document.querySelectorAll(".box")) {
+  if (box.scrollWidth <= box.clientWidth) continue;
+  box.tabIndex = 0;
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", box.querySelector("caption").textContent);
+}
+
 // A figure opens in a dialog; Escape, its button or a click beside it closes.
 const dialog = document.getElementById("enlarged");
 for (const button of document.querySelectorAll("button.enlarge")) {

@@ -1,4 +1,5 @@
-// The viewer itself: controls, panels, values under the pointer, and its state in the address, so that a view can be linked.
+// The viewer itself: controls, panels, values under the pointer, and its state in the address, so that a view can be linked. Words there
+// that are not names of signals have dashes, which names cannot have.
 function viewer(data) {
   const axes = data.axes, stored = data.fields.map(decoded);
   const fields = [
@@ -139,16 +140,16 @@ function viewer(data) {
   }
 
   function remember() {
-    const words = new URLSearchParams({ show: state.view, across: axes[state.a].name, up: axes[state.b].name });
-    for (const k of others()) words.set(axes[k].name, Number(state.at[k].toPrecision(6)));
+    const words = new URLSearchParams({ "view-number": state.view, "x-axis": axes[state.a].name, "y-axis": axes[state.b].name });
+    for (const k of free()) words.set(axes[k].name, Number(state.at[k].toPrecision(6)));
     history.replaceState(null, "", `#slices?${words}`);
   }
 
   function recall() {
     if (!location.hash.startsWith("#slices?")) return;
     const words = new URLSearchParams(location.hash.slice(8)), named = (name) => axes.findIndex((axis) => axis.name === name);
-    const [a, b] = ["across", "up"].map((word) => named(words.get(word)));
-    if (words.get("show") in views) state.view = Number(words.get("show"));
+    const [a, b] = ["x-axis", "y-axis"].map((word) => named(words.get(word)));
+    if (words.get("view-number") in views) state.view = Number(words.get("view-number"));
     if (a >= 0 && b >= 0 && a !== b) [state.a, state.b] = [a, b];
     axes.forEach((axis, k) => {
       const v = Number(words.get(axis.name) ?? NaN);

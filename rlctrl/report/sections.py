@@ -65,11 +65,13 @@ def _findings(s):
 
 def _said_of(reference):
     ended = "converged" if reference.get("converged") else "did NOT converge"
-    kind = {"proven": "a proven bound", "estimated": "an estimate, not a proof"}.get(
-        reference.get("error_kind"), reference.get("error_kind")
+    kind, size = reference.get("error_kind"), number(reference.get("error"), 3)
+    off = (
+        f"at most {size} over the box, a proven bound"
+        if kind == "proven"
+        else f"about {size} or less over the box, an estimate, not a proof"
     )
-    size = number(reference.get("error"), 3)
-    return f"The reference ({reference.get('method')}) {ended}; its V* is off by at most {size} over the box: {kind}."
+    return f"The reference ({reference.get('method')}) {ended}; its V* is off by {off}."
 
 
 def _gap(critic):
@@ -136,12 +138,12 @@ def _agreement(s):
     """A sentence for every reference beside the first: whether they differ by more than both state."""
     first, *rest = s["table"] or [{}]
     for row in rest:
-        gap, together = row.get("largest_difference_of_V"), [first.get("error"), row.get("error")]
-        if not all(map(is_number, (gap, *together))):
+        gap, mine, its = row.get("largest_difference_of_V"), first.get("error"), row.get("error")
+        if not (is_number(gap) and is_number(mine) and is_number(its)):
             continue
-        within = f"within the {number(sum(together), 3)} that both state as their errors"
-        beyond = f"more than the {number(sum(together), 3)} they state: another problem (continuous time, say), or an error too small"
-        yield f"V* by {row['method']} differs by at most {number(gap, 3)}, {within if gap <= sum(together) else beyond}."
+        within = f"within the {number(mine + its, 3)} that both state as their errors"
+        beyond = f"more than the {number(mine + its, 3)} they state: another problem (continuous time, say), or an error too small"
+        yield f"V* by {row['method']} differs by at most {number(gap, 3)}, {within if gap <= mine + its else beyond}."
 
 
 def _reference(folder):
