@@ -11,13 +11,13 @@ BLOCK = 2048  # points a call, so that every call runs the same compiled program
 def slices(states, inputs, at, of_z, of_x, most=MOST) -> dict[str, np.ndarray]:
     """Arrays for `slices.npz`, from functions `of_z` {name: f(x, u)} and `of_x` {name: f(x)} of points (N, n), (N, m).
 
-    `at` (n+m,): where sliders start, and where coordinates beyond what fits into `most` points stay: `axes` (k,) are those that vary, with
-    `nodes_0` … ; `names`, `units`, `periodic`, `discrete`, `at` (n+m,) describe all, `states` says how many are states. Then every f by its
+    `at` (n+m,), the middle of the box where it is not inside: where sliders start, and where coordinates beyond what fits into `most`
+    points stay. `axes` (k,) are those that vary, with `nodes_0` … ; `names`, `units`, `periodic`, `discrete`, `at` (n+m,) describe all, `states` says how many are states. Then every f by its
     name in single precision, on the grid of all axes or of the state axes; the components of a vector come first.
     """
     signals, n = (*states, *inputs), len(states)
     low, high = finite_box(signals)
-    at = np.clip(np.asarray(at, float), low, high)
+    at = np.where((low < at) & (at < high), at, 0.5 * (low + high))
     axes, counts = _sizes(signals, n, most)
     nodes = [np.sort(signals[a].values or np.linspace(low[a], high[a], c)) for a, c in zip(axes, counts, strict=True)]
     over = [nodes[k] for k, a in enumerate(axes) if a < n]

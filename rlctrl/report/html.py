@@ -3,6 +3,7 @@
 import html
 import math
 import re
+from typing import TypeGuard
 
 VOID = ("img", "input", "br", "meta")
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -38,7 +39,8 @@ def prose(text) -> Html:
     return Html(SUBSCRIPT.sub(r"\1<sub>\2</sub>", coded))
 
 
-def is_number(value) -> bool:
+def is_number(value) -> TypeGuard[int | float]:
+    """Neither truth nor text nor nothing."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
