@@ -12,8 +12,9 @@ def slices(states, inputs, at, of_z, of_x, most=MOST) -> dict[str, np.ndarray]:
     """Arrays for `slices.npz`, from functions `of_z` {name: f(x, u)} and `of_x` {name: f(x)} of points (N, n), (N, m).
 
     `at` (n+m,), the middle of the box where it is not inside: where sliders start, and where coordinates beyond what fits into `most`
-    points stay. `axes` (k,) are those that vary, with `nodes_0` … ; `names`, `units`, `periodic`, `discrete`, `at` (n+m,) describe all, `states` says how many are states. Then every f by its
-    name in single precision, on the grid of all axes or of the state axes; the components of a vector come first.
+    points stay. `axes` (k,) are those that vary, with `nodes_0` … ; `names`, `units`, `periodic`, `discrete`, `at` (n+m,) describe all,
+    `states` says how many are states. Then every f by its name in single precision, on the grid of all axes or of the state axes; the
+    components of a vector come first.
     """
     signals, n = (*states, *inputs), len(states)
     low, high = finite_box(signals)
