@@ -8,7 +8,17 @@ from pathlib import Path
 
 from rlctrl.errors import InputError, require
 
-ARTEFACTS = ("data.npz", "data.mat", "reference.npz", "summary.json")
+ARTEFACTS = (
+    "data.npz",
+    "data.mat",
+    "slices.npz",
+    "reference.npz",
+    "critic.npz",
+    "actor.npz",
+    "comparison.csv",
+    "summary.json",
+    "report.html",
+)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ OPTIONS = {
     "resume": (("--resume",), {"action": "store_true", "help": "go on from where a killed run of the same file stood"}),
     "policy": (("--policy",), {"metavar": "NAME", "help": "reference, lqr, lqr_clipped, mpc, or one of [policies] (default: reference)"}),
     "checkpoint": (("--checkpoint",), {"metavar": "FILE.npz", "help": "state of a long GridDP solve, to go on from if it exists"}),
+    "latex": (("--latex",), {"action": "store_true", "help": "also tables.tex (booktabs) and cite.bib"}),
     "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no progress bars and no closing table"}),
 }
 COMMANDS = {
@@ -52,6 +53,7 @@ COMMANDS = {
         "rlctrl simulate examples/pendulum.toml --policy lqr_clipped",
         ("file", "policy", "out", "seed", "resume", "quiet"),
     ),
+    "report": Command("write report.html again from what a run or solve left", "rlctrl report results --latex", ("folder", "latex")),
     "plants": Command("list the plants, or describe one", "rlctrl plants pendulum", ("plant",)),
     "completion": Command("print a completion script for a shell", 'eval "$(rlctrl completion bash)"', ("shell",)),
 }
@@ -122,6 +124,10 @@ def _solve(options):
     if not options.quiet:
         print(_beside(found))
     print(folder)
+
+
+def _report(options):
+    print(import_module("rlctrl.report").write(options.folder, options.latex))
 
 
 def _beside(found) -> str:

@@ -1,11 +1,12 @@
 """A TOML file → a checked `Experiment`: everything wrong with it is listed at once, with its line and the nearest valid name."""
 
 import importlib.util
+import inspect
 import re
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ TERMINALS = ("lqr", "none")
 class Experiment:
     """A checked experiment: the problem, the method of its reference, the `others` that `solve` sets beside it, and keyword dictionaries
     for each stage. `text` is the file as it was read; `formulas` are the user's own policies {name: function}; `compared` names the
-    policies to compare (None: all there are)."""
+    policies to compare (None: all there are); `description` is what the plant says of itself."""
 
     name: str
     seed: int
@@ -43,6 +44,8 @@ class Experiment:
     decomposition: dict = field(default_factory=dict)
     comparison: dict = field(default_factory=dict)
     text: str = ""
+    asked: dict = field(default_factory=dict)
+    description: str = ""
 
 
 def load(path) -> Experiment:
@@ -66,7 +69,7 @@ def build(table, default_name, text="", folder=Path()) -> Experiment:
     training, comparison = part("training"), part("comparison")
     policy, steps, compared = training.pop("policy", "reference"), training.pop("steps", 20_000), comparison.pop("policies", None)
     attempt = problems.attempt
-    plant = attempt("plant", _plant, part("plant"), folder)
+    plant, description = attempt("plant", _plant, part("plant"), folder) or (None, "")
     found: dict[str, Any] = {
         "name": attempt("", _name, table.get("name", default_name)),
         "seed": attempt("", _seed, table.get("seed", 0)),
@@ -86,7 +89,29 @@ def build(table, default_name, text="", folder=Path()) -> Experiment:
         found["mpc"] = attempt("mpc", _mpc, plant, part("mpc")) if "mpc" in table else None
         found["compared"] = attempt("comparison", _compared, compared)
     problems.raise_any()
-    return Experiment(method=methods[0], others=tuple(methods[1:]), text=text, **found)
+    return Experiment(method=methods[0], others=tuple(methods[1:]), text=text, asked=table, description=description, **found)
+
+
+def asked(experiment) -> dict:
+    """What was asked, for the summary: signals with units, the file as it was, and the settings of the parts with their defaults."""
+    plant = experiment.problem.plant
+    return {
+        "description": experiment.description,
+        "source": plant.source,
+        "states": [_settings(s) for s in plant.states],
+        "inputs": [_settings(s) for s in plant.inputs],
+        "file": {section: values for section, values in experiment.asked.items() if section != "seed"},  # another may have been given
+        "reference": {"method": type(experiment.method).__name__, **_settings(experiment.method)},
+        "critic": _settings(experiment.critic),
+        "training": {"steps": experiment.steps, "policy": experiment.policy, **_settings(experiment.scheme)},
+        "actor": _settings(experiment.actor) if experiment.actor else {},
+    }
+
+
+def _settings(record):
+    """The fields of a record that a file can state."""
+    plain = (str, int, float, list, tuple)
+    return {f.name: value for f in fields(record) if isinstance(value := getattr(record, f.name), plain)}
 
 
 def construct(section, kind: Callable, values):
@@ -128,15 +153,23 @@ def _method(section, values):
 
 
 def _plant(values, folder):
-    if "file" not in values:
-        name = values.pop("name")
-        return construct("plant", lambda **v: import_module("plants").get(name, **v), values)
-    file, name = values.pop("file"), values.pop("name", "plant")
-    make = getattr(_module(folder, file), str(name), None)
-    require(callable(make), "[plant] name", f"must be a function of {file} that returns an rc.Plant", name, "Define it there.")
+    """The plant, and what the function that makes it says of it."""
+    make = _maker(folder, values.pop("file"), values.pop("name", "plant")) if "file" in values else _listed(values.pop("name"))
     plant = construct("plant", make, values)
     require(isinstance(plant, rc.Plant), "[plant] name", "must be a function that returns an rc.Plant", type(plant).__name__, "See README.")
-    return plant
+    return plant, inspect.getdoc(make) or ""
+
+
+def _listed(name):
+    plants = import_module("plants").PLANTS
+    require(isinstance(name, str) and name in plants, "[plant] name", "must be one of the plants", name, nearest(name, plants))
+    return plants[name]
+
+
+def _maker(folder, file, name) -> Callable:
+    make: Any = getattr(_module(folder, file), str(name), None)
+    require(callable(make), "[plant] name", f"must be a function of {file} that returns an rc.Plant", name, "Define it there.")
+    return make
 
 
 def _module(folder, file):
@@ -146,7 +179,8 @@ def _module(folder, file):
         path.is_file() and path.suffix == ".py", "[plant] file", "must be a Python file", str(file), "Its place is relative to the TOML."
     )
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

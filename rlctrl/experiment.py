@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rlctrl.artefacts import gathered
 from rlctrl.configuration import Experiment, construct, load
 from rlctrl.errors import InputError, NotConverged, nearest, require, require_whole
 from rlctrl.interop.export import write_json, write_mat, write_npz, write_table
-from rlctrl.outcome import arrays, beside, maps, origin, statement, summary
+from rlctrl.outcome import arrays, beside, maps, origin, run_slices, slices_of, statement, summary
 from rlctrl.plant import box
 from rlctrl.storage import fingerprint, save_record
 
@@ -141,7 +142,8 @@ def execute(experiment, command="run", state=None, progress=False) -> Run:
     stages = Stages(experiment, state, progress)
     for name in STAGES[command]:
         stages(name)
-    return Run(experiment, *map(stages.found, ("reference", "training", "decomposition", "comparison")), stages.seconds)
+    found = {name: stages.found(name) for name in STAGES["run"]}
+    return Run(experiment, seconds=stages.seconds, **found)
 
 
 def _lqr(problem, about):
@@ -188,7 +190,9 @@ def run_file(path, out=None, seed=None, progress=False, command="run", resume=Fa
     with gathered(out) as folder, _kept(out, experiment, command, resume) as state:
         run = execute(experiment, command, state, progress)
         _save(run, folder)
-        return out, _written(folder, lambda plots: plots.run_figures(run), arrays(run), lambda: summary(run), run.seconds)
+        draw = lambda plots: plots.run_figures(run)
+        cut = partial(run_slices, run) if run.reference is not None else dict
+        return out, _written(folder, draw, arrays(run), cut, lambda: summary(run), run.seconds)
 
 
 @contextlib.contextmanager
@@ -244,15 +248,17 @@ def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, d
         rows = beside(solved)
         write_table(folder / "references.csv", rows)
         found = {**origin(experiment), "references": statements, "table": rows, "failures": solved.failures, "seconds": solved.seconds}
-        return out, _written(folder, lambda plots: plots.solve_figures(solved.references), maps(solved), lambda: found, solved.seconds)
+        cut = partial(slices_of, experiment, next(iter(solved.references.values())))
+        draw = lambda plots: plots.solve_figures(solved.references)
+        return out, _written(folder, draw, maps(solved), cut, lambda: found, solved.seconds)
 
 
 def _folder(experiment, out):
     return Path(out) if out is not None else Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _written(folder, draw: Callable, numbers, summarise: Callable, seconds):
-    """Figures, numbers and summary into the folder; returns the summary."""
+def _written(folder, draw: Callable, numbers, cut: Callable, summarise: Callable, seconds):
+    """Figures, numbers, slices, summary and report into the folder; returns the summary."""
     start = time.perf_counter()
     plots = import_module("rlctrl.plots")
     (folder / "figures").mkdir()
@@ -261,6 +267,11 @@ def _written(folder, draw: Callable, numbers, summarise: Callable, seconds):
     write_npz(folder / "data.npz", numbers)
     write_mat(folder / "data.mat", numbers)
     seconds["figures"] = time.perf_counter() - start
+    start = time.perf_counter()
+    if grids := cut():
+        write_npz(folder / "slices.npz", grids)
+        seconds["slices"] = time.perf_counter() - start
     found = summarise()
     write_json(folder / "summary.json", found)
+    import_module("rlctrl.report").write(folder)
     return found

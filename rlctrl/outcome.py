@@ -1,11 +1,16 @@
 """What an experiment found, as nested numbers for summary.json, as arrays for data.npz, and as rows of tables."""
 
 import platform
+from dataclasses import replace
+from datetime import UTC, datetime
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 
 import rlctrl as rc
+from rlctrl.analysis.slices import MOST, slices
+from rlctrl.configuration import asked
 from rlctrl.plant import finite_box
 
 PACKAGES = ("casadi", "jax", "numpy", "scipy", "control", "matplotlib")
@@ -16,6 +21,8 @@ def origin(experiment) -> dict:
     plant, problem = experiment.problem.plant, experiment.problem
     return {
         "name": experiment.name,
+        "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "asked": asked(experiment),
         "plant": plant.name,
         "plant_hash": plant.digest,
         "plant_parameters": {k: np.asarray(v).tolist() for k, v in plant.params.items()},
@@ -46,7 +53,10 @@ def summary(run) -> dict:
         found.setdefault("critic", {"weights": run.training.weights.size})
     if comparison is not None:
         found["returns"] = {name: {"mean": r.mean, "ci95": r.ci95} for name, r in comparison.returns.items()}
-        found |= {"saturated": comparison.saturated, "left_the_box": comparison.left, "comparison": comparison.rows()}
+        found |= {"saturated": comparison.saturated, "left_the_box": comparison.left, "ended": comparison.ended}
+        rows = {row["policy"]: row for row in comparison.rows()}
+        found |= {key: {name: row[key] for name, row in rows.items()} for key in ("regret", "regret_ci95")}
+        found |= {"settling_time": comparison.settled, "seconds_per_input": comparison.seconds}
     return found | {"seconds": run.seconds | {"total": sum(run.seconds.values())}}
 
 
@@ -70,6 +80,23 @@ def _decomposed(dec, training):
     out |= {f"step_{name}": getattr(terms, name) for name in terms._fields if name not in ("e_td", "d_dot", "remainder")}
     out |= {f"budget_{cause}": part for cause, part in dec.budget.parts.items()} | {"budget_error": dec.budget.error}
     return out | {"omega_star": dec.omega_star, "remainder_sizes": dec.remainder_sizes, "remainder_rms": dec.remainder_rms}
+
+
+def run_slices(run: Any) -> dict[str, np.ndarray]:
+    """What the slice viewer of the report shows of a run that has a reference: Q*, Q̂ and its best fit, V*, π*."""
+    reference, training, of_z, of_x = run.reference, run.training, {}, {}
+    if training is not None:
+        of_z["q_trained"], of_x["policy_critic"] = training.Q, training.greedy
+    if run.decomposition is not None:
+        of_z["q_best"] = replace(training, weights=run.decomposition.omega_star).Q
+    return slices_of(run.experiment, reference, of_z, of_x)
+
+
+def slices_of(experiment, reference, of_z=None, of_x=None) -> dict[str, np.ndarray]:
+    """The functions `of_z` and `of_x`, and Q*, V*, π* of a reference, on a grid through the point of the baseline."""
+    of_x = {"v_star": reference.V, "policy_star": reference.policy, **(of_x or {})}
+    most = 400 if reference.method == "OpenLoop" else MOST  # that one solves a programme at every point
+    return slices(reference.states, reference.inputs, np.concatenate(experiment.about), {"q_star": reference.Q, **(of_z or {})}, of_x, most)
 
 
 def beside(solved, points=2000) -> list[dict]:

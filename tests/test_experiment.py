@@ -120,13 +120,30 @@ def again(folder, text=BASE, *options):
 
 
 def without_times(summary):
-    return {k: v for k, v in summary.items() if k != "seconds"}
+    return {k: v for k, v in summary.items() if k not in ("seconds", "finished")}
 
 
 def test_a_run_leaves_exactly_the_promised_artefacts(run):
     folder, _ = run
-    assert sorted(p.name for p in folder.iterdir()) == ["data.mat", "data.npz", "figures", "reference.npz", "summary.json"]
+    promised = ["data.mat", "data.npz", "figures", "reference.npz", "report.html", "slices.npz", "summary.json"]
+    assert sorted(p.name for p in folder.iterdir()) == promised
     assert sorted(p.name for p in folder.parents[1].rglob("*") if folder not in p.parents) == ["first", "results", "tiny.toml"]
+
+
+def test_the_slices_are_the_functions_themselves(run):
+    """On the grid of the viewer, in single precision, the stored reference."""
+    reference = rc.Reference.load(run[0] / "reference.npz")
+    with np.load(run[0] / "slices.npz") as stored:
+        x, u = np.meshgrid(stored["nodes_0"], stored["nodes_1"], indexing="ij")
+        np.testing.assert_allclose(stored["q_star"], reference.Q(x[..., None], u[..., None]), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(stored["v_star"], reference.V(x[:, :1]), rtol=1e-6, atol=1e-6)
+        assert stored["q_trained"].shape == stored["q_best"].shape == x.shape
+        assert stored["policy_critic"].shape == (1, len(x))
+
+
+def test_the_report_shows_every_figure_of_the_run(run):
+    text = (run[0] / "report.html").read_text(encoding="utf-8")
+    assert {p.stem for p in (run[0] / "figures").glob("*.svg")} == set(re.findall(r'data-name="(\w+)"', text))
 
 
 def test_figures_come_in_three_formats(run):
