@@ -3,8 +3,8 @@
 import contextlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from rlctrl.errors import InputError, require
 
@@ -21,29 +21,56 @@ ARTEFACTS = (
 )
 
 
+class Workspace(NamedTuple):
+    """A hidden neighbour of the folder that is to be written: `artefacts`, which move there when all are complete, and `state`, what a
+    killed run needs to go on."""
+
+    artefacts: Path
+    state: Path
+
+
 @contextlib.contextmanager
-def gathered(out: Path):
-    """A temporary folder whose contents move to `out` at the end; refuses before any work if `out` cannot be written."""
+def gathered(out: Path, mark: str, resume=False):
+    """A `Workspace` whose artefacts move to `out` at the end; refuses before any work if `out` cannot be written.
+
+    `mark` names what is being run: with `resume` the state of an earlier one of that mark is taken up, else it is dropped. Whatever fails
+    leaves nothing; a kill or an interrupt leaves the state.
+    """
     made: list[Path] = []
-    folder = None
+    home = out.parent / f".rlctrl-{mark[:16]}"
     try:
         try:
             _refuse_obstacles(out)
             made = _missing(out.parent)
             out.parent.mkdir(parents=True, exist_ok=True)
             out.exists()  # raises if the name is too long
-            folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=".rlctrl-"))
+            space = _workspace(home, resume)
         except OSError as error:
             raise InputError(f"`--out` must be a folder that can be written; {str(out)[:80]}: {error.strerror}. Choose another.") from None
-        yield folder
-        _move(folder, out)
+        yield space
+        _move(space.artefacts, out)
+    except KeyboardInterrupt:
+        shutil.rmtree(home / "artefacts", ignore_errors=True)
+        raise
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(home, ignore_errors=True)
     finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        if not _exists(out):
-            for parent in made:
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
+        for empty in (home / "state", home, *(made if not _exists(out) else [])):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+
+
+def _workspace(home, resume):
+    waiting = home.is_dir() and any((home / "state").glob("*"))
+    rule = "needs an earlier run of the same file, seed and version, killed beside this `--out`"
+    require(waiting or not resume, "--resume", rule, str(home.parent), "Leave it out to begin anew.")
+    shutil.rmtree(home if not resume else home / "artefacts", ignore_errors=True)
+    for name in Workspace._fields:
+        (home / name).mkdir(parents=True, exist_ok=True)
+    return Workspace(home / "artefacts", home / "state")
 
 
 def _exists(path):

@@ -185,7 +185,7 @@ def _module(folder, file):
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        line = next((f.tb_lineno for f in _frames(sys.exc_info()[2]) if f.tb_frame.f_code.co_filename == str(path)), "?")
+        line = next((f.tb_lineno for f in _frames(sys.exc_info()[2]) if Path(f.tb_frame.f_code.co_filename).name == path.name), "?")
         raise InputError(f"`[plant] file` {file}, line {line}: {type(error).__name__}: {first_line(error)}. Mend that file.") from None
     return module
 

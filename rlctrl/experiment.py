@@ -1,7 +1,6 @@
 """What the command line runs: the stages of an experiment, and the artefacts they leave in a folder."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -178,7 +177,7 @@ def run_file(path, out=None, seed=None, progress=False, command="run", resume=Fa
     folder and the summary.
 
     The artefacts are gathered in a hidden neighbour of `out` and moved in when all are complete, so a failed run leaves nothing. What a
-    killed run needs to go on waits in another hidden neighbour; `resume` takes it up. `policies` overrides those of [comparison].
+    killed run needs to go on waits there too; `resume` takes it up. `policies` overrides those of [comparison].
     """
     experiment = load(path)
     if seed is not None:
@@ -187,7 +186,7 @@ def run_file(path, out=None, seed=None, progress=False, command="run", resume=Fa
     if policies is not None:
         experiment = replace(experiment, compared=tuple(policies))
     out = _folder(experiment, out)
-    with gathered(out) as folder, _kept(out, experiment, command, resume) as state:
+    with gathered(out, _mark(experiment, command), resume) as (folder, state):
         run = execute(experiment, command, state, progress)
         _save(run, folder)
         draw = lambda plots: plots.run_figures(run)
@@ -195,25 +194,9 @@ def run_file(path, out=None, seed=None, progress=False, command="run", resume=Fa
         return out, _written(folder, draw, arrays(run), cut, lambda: summary(run), run.seconds)
 
 
-@contextlib.contextmanager
-def _kept(out, experiment, command, resume):
-    """The folder of a run's state, beside `out`; what is in it belongs to the same file, seed and version. It outlives a kill only."""
-    mark = fingerprint([experiment.text, experiment.seed, command, rc.__version__])
-    state = out.parent / f".rlctrl-resume-{mark[:16]}"
-    waiting = state.is_dir() and any(state.iterdir())
-    rule = "needs an earlier run of the same file, seed and version, killed beside this `--out`"
-    require(waiting or not resume, "--resume", rule, str(out.parent), "Leave it out to begin anew.")
-    if not resume:
-        shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(exist_ok=True)
-    try:
-        yield state
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        shutil.rmtree(state, ignore_errors=True)
-        raise
-    shutil.rmtree(state, ignore_errors=True)
+def _mark(experiment, command):
+    """What a workspace belongs to: the same file, seed, policies and version."""
+    return fingerprint([experiment.text, experiment.seed, experiment.compared, command, rc.__version__])
 
 
 def _save(run, folder):
@@ -239,7 +222,7 @@ def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, d
         require(takes, "--checkpoint", "needs a reference by GridDP", type(experiment.method).__name__, "Leave it out.")
         experiment = replace(experiment, method=replace(experiment.method, checkpoint=checkpoint))
     out = _folder(experiment, out)
-    with gathered(out) as folder:
+    with gathered(out, _mark(experiment, "solve")) as (folder, _):
         solved = solve_all(experiment, progress)
         for name, reference in solved.references.items():
             reference.save(folder / f"reference_{name.replace(' ', '_')}")

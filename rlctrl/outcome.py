@@ -84,12 +84,12 @@ def _decomposed(dec, training):
 
 def run_slices(run: Any) -> dict[str, np.ndarray]:
     """What the slice viewer of the report shows of a run that has a reference: Q*, Q̂ and its best fit, V*, π*."""
-    reference, training, of_z, of_x = run.reference, run.training, {}, {}
+    training, of_z, of_x = run.training, {}, {}
     if training is not None:
         of_z["q_trained"], of_x["policy_critic"] = training.Q, training.greedy
-    if run.decomposition is not None:
-        of_z["q_best"] = replace(training, weights=run.decomposition.omega_star).Q
-    return slices_of(run.experiment, reference, of_z, of_x)
+        if run.decomposition is not None:
+            of_z["q_best"] = replace(training, weights=run.decomposition.omega_star).Q
+    return slices_of(run.experiment, run.reference, of_z, of_x)
 
 
 def slices_of(experiment, reference, of_z=None, of_x=None) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ ONLY = {
         "rlctrl.problem",
         "rlctrl.casadi_jax",
         "rlctrl.converse",
+        "rlctrl.mpc",  # IPOPT
         "rlctrl.reference.lq",  # derivatives
         "rlctrl.reference.lq_continuous",
         "rlctrl.reference.exact",  # closed forms
@@ -31,16 +32,22 @@ ONLY = {
     "plants": (),  # rlctrl never does; within plants everything goes
     "rlctrl.plots": (),
     "rlctrl.experiment": (),
-    "rlctrl.configuration": ("rlctrl.experiment",),
+    "rlctrl.configuration": ("rlctrl.experiment", "rlctrl.outcome"),
+    "rlctrl.schema": ("rlctrl.configuration",),
+    "rlctrl.outcome": ("rlctrl.experiment",),
     "rlctrl.artefacts": ("rlctrl.experiment",),
+    "rlctrl.templates": (),
+    "rlctrl.completion": (),
     "rlctrl.report": (),
     "rlctrl.cli": ("rlctrl.__main__",),
 }
 # What only importlib.import_module("…") inside a function may reach, and from where.
 LAZY = {
-    "plants": ("rlctrl.configuration", "rlctrl.cli"),
+    "plants": ("rlctrl.configuration", "rlctrl.schema", "rlctrl.cli"),
     "rlctrl.plots": ("rlctrl.experiment", "rlctrl.cli", "rlctrl.result"),
     "rlctrl.experiment": ("rlctrl.cli",),
+    "rlctrl.templates": ("rlctrl.cli",),
+    "rlctrl.completion": ("rlctrl.cli",),
     "rlctrl.report": ("rlctrl.experiment", "rlctrl.cli"),
     "rlctrl": ("rlctrl.cli",),
 }
@@ -60,7 +67,7 @@ EXACTLY = {
     "rlctrl.report": ("numpy", "rlctrl.errors", "rlctrl.storage"),  # it reads a folder, whatever made it
 }
 # The package's front door, `import rlctrl`, is for users of the package.
-FRONT = ("rlctrl.experiment", "rlctrl.configuration")
+FRONT = ("rlctrl.experiment", "rlctrl.configuration", "rlctrl.schema", "rlctrl.outcome")
 
 
 class Edge(NamedTuple):

@@ -52,7 +52,7 @@ def solved(tmp_path_factory):
 
 def test_all_artefacts_are_there(solved):
     assert {p.stem for p in (solved / "figures").glob("*.pdf")} == FIGURES
-    assert len(list((solved / "figures").iterdir())) == 3 * len(FIGURES)
+    assert len(list((solved / "figures").iterdir())) == 4 * len(FIGURES)
     names = {"summary.json", "data.npz", "data.mat", "slices.npz", "report.html", "references.csv", "figures"}
     names |= {f"reference_{n}.npz" for n in ("GridDP", "Riccati", "GridDP_2", "Riccati_2")}
     assert {p.name for p in solved.iterdir()} == names

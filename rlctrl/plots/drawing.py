@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, NullFormatter
 
+from rlctrl.plots.numbers import write_numbers
 from rlctrl.storage import write_whole
 
 STYLE: dict[Any, Any] = {
@@ -30,7 +31,8 @@ TURNS = {-2: "−π", -1: "−π/2", 0: "0", 1: "π/2", 2: "π", 3: "3π/2", 4: 
 
 @mpl.rc_context(STYLE)
 def save(figure, folder, name):
-    """Write `name`.pdf, .png and .svg into `folder` (made if missing), each whole or not at all; equal figures give equal bytes.
+    """Write `name`.pdf, .png and .svg into `folder` (made if missing), and the numbers drawn as `name`.csv, each whole or not at all;
+    equal figures give equal bytes.
 
     The figure's layout is settled by this and stays as it is.
     """
@@ -39,6 +41,7 @@ def save(figure, folder, name):
     figure.set_layout_engine(None)  # solving it again per format would take most of the time, and differ a little
     for kind, metadata in METADATA.items():
         write_whole(Path(folder) / f"{name}.{kind}", partial(figure.savefig, format=kind, metadata=metadata, dpi=DPI))
+    write_numbers(figure, Path(folder) / f"{name}.csv")
 
 
 def tiles(width, height, columns, *panels) -> Figure:

@@ -45,6 +45,7 @@ def _summary(path):
         raise InputError(f"`DIR` must hold a whole summary.json; {path}: {first_line(error)}. Run the experiment again.") from None
     kinds = {"name": str, "plant": str, "problem": dict, "seconds": dict, "versions": dict}
     kinds |= {"references": dict, "table": list} if isinstance(found, dict) and "references" in found else {}
+    kinds |= {k: dict for k in ("reference", "returns") if isinstance(found, dict) and k in found}
     missing = [k for k, kind in kinds.items() if not (isinstance(found, dict) and isinstance(found.get(k), kind))]
     require(not missing, "DIR", f"must hold the summary.json of a run or solve; it lacks {', '.join(missing)}", str(path), "Run it again.")
     return found

@@ -1,0 +1,319 @@
+"""The commands beside `run` and `solve`: what each leaves, what it refuses, and that a killed run goes on."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rlctrl as rc
+from rlctrl import experiment, plots
+from rlctrl.cli import COMMANDS, main
+from rlctrl.schema import places
+
+ROOT = Path(__file__).parents[1]
+TEXT = """\
+name = "small"
+[plant]
+name = "linear"
+A = [[-1.0]]
+B = [[1.0]]
+F = [[0.2]]
+[problem]
+dt = 0.1
+gamma = 0.9
+reward = "-x1**2 - 0.1*u1**2"
+exit = "free"
+[reference]
+method = "Riccati"
+[critic]
+hidden = 3
+features = "affine"
+[training]
+steps = 40
+memory = 8
+snapshots = 4
+[mpc]
+horizon = 5
+[policies]
+half = "-0.5*x1"
+[comparison]
+x0 = [[1.0]]
+steps = 8
+paths = 2
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(TEXT, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    monkeypatch.setattr(plots, "run_figures", lambda *_: {})
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_compare_takes_the_policies_that_need_no_training(here, capsys):
+    assert main(["compare", "small.toml", "--out", "c"]) == 0
+    found = summary(here / "c")
+    assert set(found["returns"]) == {"lqr", "lqr_clipped", "mpc", "half"}
+    assert "critic" not in found
+    assert found["regret"][max(found["returns"], key=lambda n: found["returns"][n]["mean"])] == 0
+    with open(here / "c" / "comparison.csv", encoding="utf-8", newline="") as file:
+        rows = {row["policy"]: row for row in csv.DictReader(file)}
+    assert {n: float(r["mean"]) for n, r in rows.items()} == {n: r["mean"] for n, r in found["returns"].items()}
+    said = capsys.readouterr().out
+    assert "return     half" in said
+    assert {p.stem for p in (here / "c" / "figures").glob("*.svg")} == {"closed_loop", "returns"}
+    assert 'data-name="returns"' in (here / "c" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_simulate_follows_one_policy_and_solves_nothing_it_does_not_need(here):
+    assert main(["simulate", "small.toml", "--policy", "half", "--out", "s", "-q"]) == 0
+    assert not (here / "s" / "reference.npz").exists()
+    with np.load(here / "s" / "data.npz") as stored:
+        assert np.array_equal(stored["path_half_u"], -0.5 * stored["path_half_x"][:, :-1])
+    assert main(["simulate", "small.toml", "--out", "r", "-q"]) == 0
+    assert list(summary(here / "r")["returns"]) == ["reference"]
+
+
+def test_train_leaves_a_critic_and_its_figure(here):
+    assert main(["train", "small.toml", "--out", "t", "-q"]) == 0
+    assert {p.stem for p in (here / "t" / "figures").glob("*.svg")} == {"training"}
+    assert summary(here / "t")["critic"]["weights"] > 0
+    assert (here / "t" / "critic.npz").is_file()
+    assert "returns" not in summary(here / "t")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_formula_may_be_the_policy_that_training_follows(here):
+    (here / "small.toml").write_text(TEXT.replace("steps = 40", 'steps = 40\npolicy = "half"'), encoding="utf-8")
+    assert main(["train", "small.toml", "--out", "t", "-q"]) == 0
+    assert not (here / "t" / "reference.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('half = "-0.5*x1"', 'half = "-0.5*x2"', r"line 24: .*`\[policies\] half`"),
+        ('half = "-0.5*x1"', 'half = ["x1", "x1"]', r"line 24: .*1 formula"),
+        ("horizon = 5", "horizon = 0", r"line 22: .*`\[mpc\] horizon`"),
+        ("horizon = 5", 'terminal = "dp"', r"line 22: .*`\[mpc\] terminal`"),
+        ("steps = 8", 'steps = 8\npolicies = ["lqr", "haf"]', r"`\[comparison\] policies`.*Did you mean `half`"),
+        ("steps = 8", 'steps = 8\npolicies = "lqr"', r"line 28: .*`\[comparison\] policies`"),
+    ],
+)
+def test_bad_policies_are_refused(here, capsys, old, new, said):
+    (here / "small.toml").write_text(TEXT.replace(old, new), encoding="utf-8")
+    assert main(["compare", "small.toml", "--out", "c", "-q"]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert sorted(p.name for p in here.iterdir()) == ["small.toml"]
+
+
+def test_wrong_values_of_several_sections_are_listed_at_once_with_their_lines(here, capsys):
+    text = TEXT.replace("gamma = 0.9", "gamma = 2.0").replace("hidden = 3", "hidden = 0").replace("memory = 8", "memory = 0")
+    (here / "small.toml").write_text(text.replace("x0 = [[1.0]]", "x0 = [[1.0, 2.0]]"), encoding="utf-8")
+    assert main(["run", "small.toml", "-q"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    named = [re.search(r"line (\d+): .*`[^`]*?(\w+)`", line) for line in lines]
+    assert [(m[1], m[2]) for m in named if m] == [("9", "gamma"), ("15", "hidden"), ("19", "memory"), ("26", "x0")]
+
+
+def test_lines_are_found_in_arrays_strings_and_lists_of_sections():
+    text = """a = '''
+[no]
+b = 1
+'''
+[one] # c = 3
+x = [
+  1, # ]
+  2]
+"y" = "]"
+[[two]]
+x = {k = 1}
+[[two]]
+z = '''[
+'''
+w = 1
+"""
+    found = {("", "a"): 1, ("one", ""): 5, ("one", "x"): 6, ("one", "y"): 9, ("two", ""): 10, ("two", "x"): 11}
+    assert places(text) == found | {("two", "z"): 13, ("two", "w"): 15}
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_new_writes_what_runs_as_it_is(here):
+    assert main(["new", "ball"]) == 0
+    loaded = experiment.load(here / "ball.toml")
+    assert loaded.problem.plant.name == "ball"
+    assert "stiffness" in loaded.description
+    short = (here / "ball.toml").read_text(encoding="utf-8").replace("steps = 100\n", "steps = 5\n").replace("paths = 256", "paths = 2")
+    (here / "ball.toml").write_text(short, encoding="utf-8")
+    assert main(["simulate", "ball.toml", "--policy", "spring", "-q", "--out", "b"]) == 0
+
+
+@pytest.mark.parametrize("name", ["ball", "My Plant", "class!", "Ball"])
+def test_new_overwrites_nothing_and_wants_a_plain_name(here, capsys, name):
+    (here / "ball.py").write_text("mine")
+    assert main(["new", name]) == 2
+    assert "`NAME`" in capsys.readouterr().err
+    assert (here / "ball.py").read_text() == "mine"
+    assert sorted(p.name for p in here.iterdir()) == ["ball.py", "small.toml"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def ball(): return 3", "must be a function that returns an rc.Plant"),
+        ("x = 1\nboom", r"ball\.py, line 2: NameError"),
+        ("def bell(): pass", "must be a function of ball.py"),
+        (None, "must be a Python file"),
+    ],
+)
+def test_a_plant_file_that_is_none_is_refused(here, capsys, code, said):
+    (here / "f.toml").write_text(TEXT.replace('name = "linear"\nA = [[-1.0]]\nB = [[1.0]]\nF = [[0.2]]', 'file = "ball.py"\nname = "ball"'))
+    if code:
+        (here / "ball.py").write_text(code)
+    assert main(["run", "f.toml", "-q"]) == 2
+    assert re.search(said, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_names_every_command(capsys, shell):
+    assert main(["completion", shell]) == 0
+    said = capsys.readouterr().out
+    assert [c for c in COMMANDS if c not in said] == []
+    if shell == "bash":
+        asked = said + '\nCOMP_WORDS=(rlctrl run --res); COMP_CWORD=2; _rlctrl; echo "${COMPREPLY[@]}"'
+        done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["--resume"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps_with_an_example(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"example: {COMMANDS[name].example}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_resume_without_anything_to_resume_is_refused(here, capsys):
+    assert main(["run", "small.toml", "--resume", "-q", "--out", "new/one"]) == 2
+    assert "`--resume`" in capsys.readouterr().err
+    assert sorted(p.name for p in here.iterdir()) == ["small.toml"]
+
+
+KILLED = """
+import sys
+import rlctrl.critic.checkpoint as c
+from rlctrl import plots
+from rlctrl.cli import main
+c.INTERVAL = 0.0
+plots.run_figures = lambda *_: {}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_numbers(here):
+    (here / "small.toml").write_text(TEXT.replace("steps = 40", "steps = 20000").replace("snapshots = 4", "snapshots = 400"))
+    command = [sys.executable, "-c", KILLED, "train", "small.toml", "-q", "--out"]
+    options = {"cwd": here, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    process = subprocess.Popen([*command, "resumed"], stdout=subprocess.DEVNULL, **options)
+    while not list(here.glob(".rlctrl-*/state/training.npz")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (here / "resumed").exists()
+    subprocess.run([*command, "resumed", "--resume"], check=True, stdout=subprocess.DEVNULL, **options)
+    subprocess.run([*command, "whole"], check=True, stdout=subprocess.DEVNULL, **options)
+    with np.load(here / "resumed" / "data.npz") as a, np.load(here / "whole" / "data.npz") as b:
+        assert a.files == b.files
+        assert [n for n in a.files if a[n].tobytes() != b[n].tobytes()] == []
+    assert list(here.glob(".rlctrl*")) == []
+
+
+# Model predictive control and the comparison ---------------------------------------------------------------------------------------------
+
+
+def test_mpc_with_the_exact_terminal_value_is_lqr(here):
+    problem = experiment.load(here / "small.toml").problem
+    lqr = rc.solve(problem, rc.Riccati())
+    controller = rc.MPC(problem, horizon=4, terminal=lqr)
+    x = np.linspace(-1, 1, 7)[:, None]
+    assert np.max(np.abs(controller(x) - lqr.policy(x))) <= 1e-5
+    assert (controller.solved, controller.failed) == (7, 0)
+    own = rc.MPC(problem, horizon=4, terminal=lambda x: -float(np.asarray(lqr.value.P)[0, 0]) * x[0] ** 2)
+    assert np.max(np.abs(own(x) - lqr.policy(x))) <= 1e-5
+
+
+def test_mpc_respects_the_inputs_and_its_steps_agree_with_a_long_programme():
+    """Within the input box V* is not quadratic: N steps and OpenLoop's first input agree as N grows."""
+    plant = rc.Plant(
+        name="pushed",
+        states=[rc.Signal("x", "m", -2, 2)],
+        inputs=[rc.Signal("u", "N", -0.3, 0.3)],
+        drift=lambda x, u, p: -0.2 * x + u,
+    )
+    problem = rc.Problem(plant, rc.quadratic([1.0], [0.1]), gamma=0.95, dt=0.1, exit="free")
+    x = np.array([[0.05], [0.2], [0.5]])
+    best = rc.solve(problem, rc.OpenLoop(tolerance=1e-7)).policy(x)
+    u = rc.MPC(problem, horizon=80)(x)
+    assert np.max(np.abs(u - best)) <= 1e-3
+    assert np.all(np.abs(u) <= 0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "argument"),
+    [
+        ({"horizon": 0}, "horizon"),
+        ({"terminal": lambda x: x * 1.0}, "terminal"),
+        ({"terminal": 3}, "terminal"),
+        ({"tolerance": 1}, "tolerance"),
+    ],
+)
+def test_bad_options_of_mpc_are_refused(options, argument):
+    import plants
+
+    problem = rc.Problem(plants.double_integrator(), rc.quadratic([1, 1], [1]), gamma=0.9, dt=0.1, exit="free")
+    with pytest.raises(rc.InputError, match=f"`{argument}`"):
+        rc.MPC(problem, **options)
+
+
+def test_settling_saturation_and_ends_of_a_known_path():
+    """x falls by half a step: |x| ≤ 0.05·4 from 1.6 after three steps; u at its bound in the first; the walker ends at the wall."""
+    plant = rc.Plant(
+        name="halving",
+        states=[rc.Signal("x", "m", -2, 2)],
+        inputs=[rc.Signal("u", "m", -0.8, 0.8)],
+        update=lambda x, u, w, p: x + u,
+    )
+    problem = rc.Problem(plant, lambda x, u: -(x[0] ** 2), gamma=0.9, dt=0.5, exit="absorb")
+    policies = {"halves": lambda x: -0.5 * x, "walks": lambda x: 0.0 * x + 0.5}
+    found = rc.compare(problem, policies, [1.6], steps=6, paths=1)
+    assert found.settled == {"halves": 1.5, "walks": np.inf}  # 1.6, 0.8, 0.4, 0.2
+    assert found.saturated == {"halves": pytest.approx(1 / 6), "walks": 0.0}
+    assert found.ended == {"halves": 0.0, "walks": 1.0}
+    assert found.best == "walks"
+    assert found.regret("walks")[0] == 0.0
+    assert found.regret("halves")[0] == found.difference("walks", "halves")[0] > 0
+    assert "never" in found.table()
+    assert min(found.seconds.values()) > 0
+    elsewhere = rc.compare(problem, policies, [1.6], steps=6, paths=1, rest=[1.6], band=0.01)
+    assert elsewhere.settled["halves"] == np.inf
+    with pytest.raises(rc.InputError, match="`rest`"):
+        rc.compare(problem, policies, [1.6], rest=[0.0, 0.0])
