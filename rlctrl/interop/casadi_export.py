@@ -1,7 +1,7 @@
 """Critics, policies and values as CasADi Functions, and as C source.
 
-    as_casadi(run)            Q̂(x, u) of a training           as_casadi(ref.policy)    u = p(x), linear, clipped or an actor
-    as_casadi(ref.value)      V(x): quadratic, or on a grid    write_c(run, "critic.c") the same as C
+as_casadi(run)            Q̂(x, u) of a training           as_casadi(ref.policy)    u = p(x), linear, clipped or an actor
+as_casadi(ref.value)      V(x): quadratic, or on a grid    write_c(run, "critic.c") the same as C
 """
 
 import functools

@@ -105,7 +105,9 @@ def _affine_parts(sys):
     for z, size, t in zip(rng.standard_normal((PROBES, n + m)), np.logspace(-3, 4, PROBES), rng.uniform(0, 100, PROBES), strict=True):
         gap = np.max(np.abs(f(size * z, t) - c - slopes @ (size * z)))
         scale = np.max(np.abs(slopes) @ np.abs(size * z)) + np.max(np.abs(c))
-        where = f"must be linear and independent of time; at t={t:.3g}, x={(size * z[:n]).tolist()}, u={(size * z[n:]).tolist()} it departs by"
+        where = (
+            f"must be linear and independent of time; at t={t:.3g}, x={(size * z[:n]).tolist()}, u={(size * z[n:]).tolist()} it departs by"
+        )
         require(gap <= LINEAR * scale, "sys", where, float(gap), "Write it in CasADi with rc.Plant, or pass sys.linearize(x, u).")
     return slopes[:, :n], slopes[:, n:], c
 
