@@ -12,8 +12,8 @@ class PlantExchange:
     def to_control(self, dt=None):
         """The plant without noise (w at its mean) as a python-control `nlsys`: named states, inputs and outputs (the states), parameters.
 
-        A diffusion gives a continuous-time system, or with `dt` seconds the map over one sample (Runge–Kutta 4, input held); a discrete-time
-        plant gives a discrete-time system, of sampling time `dt` (default: unspecified). Angles are not wrapped, bounds not enforced.
+        A diffusion gives a continuous-time system, or with `dt` seconds the map over one sample (Runge–Kutta 4, input held); a
+        discrete-time plant a discrete-time system of sampling time `dt` (default: unspecified). Nothing is wrapped or clipped.
         """
         return importlib.import_module("rlctrl.interop.control").to_control(self, dt)
 
@@ -41,8 +41,8 @@ class PlantExchange:
     def discretize(self, dt):
         """The exact discrete-time plant of a linear diffusion sampled every `dt` seconds with the input held: X_+ = AX + Bu + c + Fw.
 
-        Transition and noise covariance are matrix exponentials (Van Loan 1978) at the present parameters; those of the new plant are A, B, c
-        and F. Raises `InputError`, with the reason, for a plant that is not linear in (x, u) or whose noise depends on them.
+        Transition and noise covariance are matrix exponentials (Van Loan 1978) at the present parameters; those of the new plant are A, B,
+        c and F. Raises `InputError`, with the reason, for a plant that is not linear in (x, u) or whose noise depends on them.
         """
         return importlib.import_module("rlctrl.interop.sampling").discretize(self, dt)
 
@@ -79,7 +79,7 @@ class TrajectoryExchange:
     """Ways of trajectories to python-control, pandas and files."""
 
     def to_control(self):
-        """python-control's `TimeResponseData`, time last: states (= outputs) (n, T), inputs (m, T), with a batch (n, batch, T), (m, batch, T).
+        """python-control's `TimeResponseData`, time last: states (= outputs) (n, T), inputs (m, T); with a batch (n, batch, T) and so on.
 
         The last input is held for the final time, at which none was applied.
         """

@@ -123,9 +123,11 @@ def _monomials(features, z):
 
 
 def _width(policy):
-    """Number of states."""
+    """Number of states; refuses what is clipped but has no closed form."""
     if isinstance(policy, ClippedPolicy):
         return _width(policy.policy)
+    known = isinstance(policy, LinearPolicy | ActorPolicy)
+    require(known, "thing", "must clip a linear or Actor policy to become a CasADi Function", type(policy).__name__, "Export that one.")
     return np.shape(policy.K)[1] if isinstance(policy, LinearPolicy) else len(policy.network.features.centre)
 
 
@@ -133,18 +135,12 @@ def _policy(policy, x):
     if isinstance(policy, LinearPolicy):
         return ca.DM(np.asarray(policy.u0)) - ca.DM(np.asarray(policy.K)) @ _wrapped(x, policy.x0, policy.period)
     if isinstance(policy, ClippedPolicy):
-        return _clipped(_inner(policy.policy, x), policy.low, policy.high)
+        return _clipped(_policy(policy.policy, x), policy.low, policy.high)
     outputs = ca.vertcat(*[_network(policy.network, weights, x) for weights in np.asarray(policy.theta)])
     if policy.saturation == "tanh":
         low, high = ca.DM(np.asarray(policy.low)), ca.DM(np.asarray(policy.high))
         return 0.5 * (low + high) + 0.5 * (high - low) * ca.tanh(outputs)
     return _clipped(outputs, policy.low, policy.high) if policy.saturation == "clip" else outputs
-
-
-def _inner(policy, x):
-    known = isinstance(policy, LinearPolicy | ClippedPolicy | ActorPolicy)
-    require(known, "thing", "must clip a linear or Actor policy to become a CasADi Function", type(policy).__name__, "Export that one.")
-    return _policy(policy, x)
 
 
 def _clipped(u, low, high):

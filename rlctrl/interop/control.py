@@ -59,8 +59,9 @@ def linearize(plant, x=None, u=None):
 
 def _unturned(plant, gap):
     """A difference of states with whole turns taken out."""
-    turn = np.array([s.high - s.low if s.periodic else np.inf for s in plant.states])
-    return gap - np.where(np.isfinite(turn), turn * np.round(gap / turn), 0.0)
+    turns = np.array([s.periodic for s in plant.states])
+    width = np.array([s.high - s.low if s.periodic else 1.0 for s in plant.states])
+    return gap - np.where(turns, width * np.round(gap / width), 0.0)
 
 
 def from_control(sys, states=None, inputs=None, noise=None, name=None, source=""):
