@@ -17,6 +17,7 @@ import plants
 import rlctrl as rc
 from rlctrl.critic.network import CriticQ
 from rlctrl.grid import box_grid
+from rlctrl.interop import plant_file
 from rlctrl.interop.casadi_export import as_casadi, write_c
 from rlctrl.interop.export import write_csv
 from rlctrl.interop.finite import finite_problem
@@ -63,6 +64,13 @@ def test_every_law_of_the_noise_comes_back(law, tmp_path):
     np.testing.assert_array_equal(back.update_function([1], [1], [0.5], back.parameter_vector), 1 + 1 + 0.05)
 
 
+def forged(content):
+    """A file with a checksum that fits and a function that CasADi cannot read."""
+    content["plant"]["functions"]["drift"] = "not CasADi's"
+    content["checksum"] = plant_file.checksum(content["plant"])
+    return json.dumps(content)
+
+
 def damaged(path):
     text = path.read_text(encoding="utf-8")
     content = json.loads(text)
@@ -71,6 +79,7 @@ def damaged(path):
     yield '{"format": "other", "checksum": "", "plant": {}}', 'must be of format "rlctrl plant 1"'
     content["plant"]["functions"]["drift"] = content["plant"]["functions"]["drift"][:-5] + "xxxxx"
     yield json.dumps(content), "must be undamaged"
+    yield forged(content), "this version of CasADi reads; got drift"
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):

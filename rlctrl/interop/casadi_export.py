@@ -8,6 +8,7 @@ import functools
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import casadi as ca
 import numpy as np
@@ -49,7 +50,8 @@ def as_casadi(thing, problem=None) -> ca.Function:
         return _grid_value(thing)
     if isinstance(thing, CriticQ):
         require(problem is not None, "problem", "must be given with a bare critic", problem, "Pass run.problem.")
-        return _of_state_and_input(problem.plant.n, problem.plant.m, lambda x, u: _network(thing.network, thing.omega, ca.vertcat(x, u)))
+        plant: Any = getattr(problem, "plant", None)
+        return _of_state_and_input(plant.n, plant.m, lambda x, u: _network(thing.network, thing.omega, ca.vertcat(x, u)))
     if isinstance(thing, QuadraticQ):
         m, n = np.shape(thing.policy.K)
         return _of_state_and_input(n, m, lambda x, u: _quadratic_q(thing, x, u))

@@ -77,10 +77,10 @@ def from_control(sys, states=None, inputs=None, noise=None, name=None, source=""
     inputs = _signals(sys.input_labels, "u", m) if inputs is None else inputs
     for argument, signals, size in (("states", states, n), ("inputs", inputs, m)):
         require(len(signals) == size, argument, f"must name the {size} of `sys`", len(signals), "Give one Signal each.")
-    F = np.zeros((n, 0)) if noise is None else np.asarray(noise, float).reshape(n, -1) if np.size(noise) % n == 0 else np.zeros((0, 0))
-    require(len(F) == n, "noise", f"must have {n} rows", np.shape(noise), "Give one row per state.")
+    F = np.zeros((n, 0)) if noise is None else np.asarray(noise, float)
+    require(F.size % n == 0 and (F.ndim < 2 or len(F) == n), "noise", f"must have {n} rows", F.shape, "Give one row per state.")
     name = _identifier(sys.name or "plant") if name is None else name
-    return affine_plant(name, states, inputs, A, B, c, F, bool(sys.isdtime(strict=True)), source)
+    return affine_plant(name, states, inputs, A, B, c, F.reshape(n, -1), bool(sys.isdtime(strict=True)), source)
 
 
 def affine_plant(name, states, inputs, A, B, c, F, discrete, source) -> Plant:

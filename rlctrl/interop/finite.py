@@ -28,7 +28,7 @@ class FiniteProblem:
     def closed(self) -> "FiniteProblem":
         """The same with rows that sum to one: where the problem can end, one more state (the last, of NaN coordinates) takes what is
         missing and keeps it, at no reward. Some solvers insist on it."""
-        missing = 1 - np.asarray(self.transitions.sum(1)).ravel()
+        missing = 1 - self.transitions @ np.ones(len(self.rewards))
         if np.max(missing, initial=0.0) < 1e-9:
             return self
         (size, count), width = self.rewards.shape, self.states.shape[1]
@@ -54,7 +54,7 @@ class FiniteProblem:
         return folder / "P.bin", folder / "g.bin"
 
 
-def _petsc(matrix) -> bytes:
+def _petsc(matrix: Any) -> bytes:
     """A sparse matrix in PETSc's binary format: big-endian header, entries per row, columns, values."""
     matrix = sparse.csr_array(matrix)
     matrix.sort_indices()

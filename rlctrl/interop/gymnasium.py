@@ -255,8 +255,8 @@ def register():
     """Register one id per plant, with its default problem and a time limit of 200 steps."""
     for plant in importlib.import_module("plants").names():
         if env_id(plant) not in gymnasium.registry:
-            makers = {"entry_point": f"{__name__}:make", "vector_entry_point": f"{__name__}:make_vec"}
-            gymnasium.register(env_id(plant), **makers, max_episode_steps=STEPS, kwargs={"plant": plant})
+            one, several = (f"{__name__}:{maker}" for maker in ("make", "make_vec"))
+            gymnasium.register(env_id(plant), one, max_episode_steps=STEPS, kwargs={"plant": plant}, vector_entry_point=several)
 
 
 register()

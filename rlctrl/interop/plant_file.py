@@ -53,7 +53,7 @@ def save(plant, path) -> Path:
         "functions": {name: function.serialize() for name, function in functions(plant).items()},
         "digest": plant.digest,
     }
-    text = json.dumps({"format": FORMAT, "checksum": _checksum(content), "plant": content}, indent=1, ensure_ascii=False)
+    text = json.dumps({"format": FORMAT, "checksum": checksum(content), "plant": content}, indent=1, ensure_ascii=False)
     write_whole(path, lambda file: file.write(text.encode()))
     return Path(path)
 
@@ -72,7 +72,8 @@ def _law(plant):
     return [kind, {name: np.asarray(value).tolist() for name, value in vars(plant.law).items()}]
 
 
-def _checksum(content):
+def checksum(content):
+    """Hash of the content of a file."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -80,14 +81,22 @@ def load(path) -> Plant:
     """See `Plant.load`."""
     content = _read(Path(path))
     states, inputs = ([_loaded_signal(fields) for fields in content[role]] for role in ("states", "inputs"))
-    parts = {name: ca.Function.deserialize(text) for name, text in content["functions"].items()}
+    parts = {name: _function(name, text) for name, text in content["functions"].items()}
     law = content["law"] and RECORDS[content["law"][0]](**content["law"][1])
-    plant = from_casadi(
-        content["name"], states, inputs, *(parts.get(name) for name in ARGUMENTS), law, content["params"], content["source"]
-    )  # fmt: skip
+    drift, diffusion, update = (parts.get(name) for name in ARGUMENTS)
+    plant = from_casadi(content["name"], states, inputs, drift, diffusion, update, law, content["params"], content["source"])
     rule = "must give back the plant it was saved from; this version of CasADi or rlctrl reads it differently. Its hash"
     require(plant.digest == content["digest"], "path", rule, plant.digest, "Save it again with the versions in use.")
     return plant
+
+
+def _function(name, text):
+    try:
+        return ca.Function.deserialize(text)
+    except RuntimeError as error:
+        raise InputError(
+            f"`path` must hold functions that this version of CasADi reads; got {name}: {first_line(error)}. Save it again."
+        ) from None
 
 
 def _read(path):
@@ -100,7 +109,7 @@ def _read(path):
         found = f"{path} is not readable ({type(error).__name__}: {first_line(error)})"
         raise InputError(f"`path` must be a plant written by save(); {found}. Save it again.") from None
     require(kind == FORMAT, "path", f'must be of format "{FORMAT}"', kind, "Save it again with this version.")
-    require(_checksum(content) == checksum, "path", "must be undamaged: its checksum does not fit", str(path), "Save it again.")
+    require(checksum(content) == checksum, "path", "must be undamaged: its checksum does not fit", str(path), "Save it again.")
     return content
 
 
