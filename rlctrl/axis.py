@@ -6,7 +6,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy.interpolate import BSpline
 
 from rlctrl.errors import require
 from rlctrl.tree import record
@@ -151,6 +150,8 @@ def _splines(nodes, middles, widths, order, period):
     knots = knots_of(nodes, order, period)
     span = np.clip(np.searchsorted(knots, middles, side="right") - 1, order, len(knots) - order - 2)
     starts = span - order
+    from scipy.interpolate import BSpline  # slow to import, and not for importing rlctrl
+
     basis = BSpline(knots, np.eye(len(knots) - order - 1), order)
     powers = [basis.derivative(k)(middles) if k else basis(middles) for k in range(order + 1)]
     scale = [widths**k / np.prod(np.arange(1, k + 1)) for k in range(order + 1)]

@@ -104,12 +104,12 @@ def _read(path):
     require(path.is_file(), "path", "must be a file", str(path), "Check the name.")
     try:
         record = json.loads(path.read_bytes())
-        kind, checksum, content = record["format"], record["checksum"], record["plant"]
+        kind, expected, content = record["format"], record["checksum"], record["plant"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         found = f"{path} is not readable ({type(error).__name__}: {first_line(error)})"
         raise InputError(f"`path` must be a plant written by save(); {found}. Save it again.") from None
     require(kind == FORMAT, "path", f'must be of format "{FORMAT}"', kind, "Save it again with this version.")
-    require(checksum(content) == checksum, "path", "must be undamaged: its checksum does not fit", str(path), "Save it again.")
+    require(checksum(content) == expected, "path", "must be undamaged: its checksum does not fit", str(path), "Save it again.")
     return content
 
 
