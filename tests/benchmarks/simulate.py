@@ -84,10 +84,11 @@ def user_written():
 
 
 def ensemble(repeat):
-    system, x0, time = user_written(), np.random.default_rng(0).uniform(-0.5, 0.5, (PATHS, 2)), DT * np.arange(SAMPLES + 1)
+    system, x0, time = user_written(), np.random.default_rng(0).uniform(1.0, 2.0, (PATHS, 2)), DT * np.arange(SAMPLES + 1)
     theirs, last = median(lambda: [control.input_output_response(system, time, 0 * time, x).states[:, -1] for x in x0], repeat)
     problem = rc.Problem(plants.pendulum(noise=0.0), lambda x, u: -(x[0] ** 2), gamma=0.98, dt=DT, exit="free")
-    work = lambda: rc.simulate(problem, lambda x: 0 * x[..., :1], x0, SAMPLES)
+    policy = lambda x: 0 * x[..., :1]
+    work = lambda: rc.simulate(problem, policy, x0, SAMPLES)
     turned = np.angle(np.exp(1j * (work().x[:, -1, 0] - np.stack(last)[:, 0])))
     seconds, _ = median(work, max(repeat, 9))
     row = {"row": f"ensemble of {PATHS} paths of {SAMPLES} samples", "python_control_s": theirs, "ours_s": seconds}
