@@ -6,7 +6,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy.interpolate import BSpline
 
 from rlctrl.errors import require
 from rlctrl.tree import record
@@ -148,9 +147,11 @@ def _linear(widths):
 
 def _splines(nodes, middles, widths, order, period):
     """The same of any order."""
-    knots = _knots(nodes, order, period)
+    knots = knots_of(nodes, order, period)
     span = np.clip(np.searchsorted(knots, middles, side="right") - 1, order, len(knots) - order - 2)
     starts = span - order
+    from scipy.interpolate import BSpline  # slow to import, and not for importing rlctrl
+
     basis = BSpline(knots, np.eye(len(knots) - order - 1), order)
     powers = [basis.derivative(k)(middles) if k else basis(middles) for k in range(order + 1)]
     scale = [widths**k / np.prod(np.arange(1, k + 1)) for k in range(order + 1)]
@@ -163,7 +164,8 @@ def _splines(nodes, middles, widths, order, period):
     return starts, pieces, np.linalg.inv(collocation)
 
 
-def _knots(nodes, order, period):
+def knots_of(nodes, order, period):
+    """Knots of the splines through nodes; on a periodic axis those of a turn either side too, where coefficients repeat."""
     if not period:
         inner = nodes[(order + 1) // 2 : -((order + 1) // 2)]
         return np.concatenate([np.repeat(nodes[0], order + 1), inner, np.repeat(nodes[-1], order + 1)])

@@ -14,8 +14,8 @@ import rlctrl as rc
 from rlctrl.artefacts import gathered
 from rlctrl.configuration import Experiment, construct, load
 from rlctrl.errors import InputError, NotConverged, nearest, require, require_whole
-from rlctrl.interop.export import write_json, write_mat, write_npz, write_table
-from rlctrl.outcome import arrays, beside, maps, origin, run_slices, slices_of, statement, summary
+from rlctrl.interop.export import write_csv, write_json, write_mat, write_npz
+from rlctrl.outcome import arrays, beside, columns, maps, origin, run_slices, slices_of, statement, summary
 from rlctrl.plant import box
 from rlctrl.storage import fingerprint, save_record
 
@@ -208,7 +208,7 @@ def _save(run, folder):
         if run.training.actor is not None:
             save_record(run.training.policy, folder / "actor")
     if run.comparison is not None:
-        write_table(folder / "comparison.csv", run.comparison.rows())
+        write_csv(folder / "comparison.csv", columns(run.comparison.rows()))
 
 
 def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, dict]:
@@ -229,7 +229,7 @@ def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, d
         x0 = experiment.comparison["x0"]
         statements = {name: statement(r, x0) for name, r in solved.references.items()}
         rows = beside(solved)
-        write_table(folder / "references.csv", rows)
+        write_csv(folder / "references.csv", columns(rows))
         found = {**origin(experiment), "references": statements, "table": rows, "failures": solved.failures, "seconds": solved.seconds}
         cut = partial(slices_of, experiment, next(iter(solved.references.values())))
         draw = lambda plots: plots.solve_figures(solved.references)

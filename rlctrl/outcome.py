@@ -99,6 +99,11 @@ def slices_of(experiment, reference, of_z=None, of_x=None) -> dict[str, np.ndarr
     return slices(reference.states, reference.inputs, np.concatenate(experiment.about), {"q_star": reference.Q, **(of_z or {})}, of_x, most)
 
 
+def columns(rows) -> dict[str, list]:
+    """Rows with the same keys as columns of a table."""
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
 def beside(solved, points=2000) -> list[dict]:
     """One row a reference: stated error, time, V at the initial states, and its distance from the first at random states of the box."""
     first = next(iter(solved.references.values()))

@@ -15,6 +15,7 @@ import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, first_line, nearest, require, strict
+from rlctrl.exchange import PlantExchange
 from rlctrl.noise import Gaussian
 from rlctrl.tree import saved
 
@@ -90,7 +91,7 @@ class Parameters:
 
 @strict
 @dataclass(frozen=True, eq=False)
-class Plant:
+class Plant(PlantExchange):
     """A stochastic plant: dX = drift dt + diffusion dW, or X_+ = update(X, u, w).
 
     `states`, `inputs`: sequences of `Signal`, n and m of them. `drift(x, u, p)` returns n CasADi expressions per second; `diffusion(x, u,
@@ -167,7 +168,11 @@ class Plant:
     @property
     def parameter_vector(self) -> np.ndarray:
         """All parameters stacked (matrices column by column)."""
-        parts = [np.asarray(v, float).ravel(order="F") for v in self.params.values()]
+        return self.stacked(self.params)
+
+    def stacked(self, params) -> np.ndarray:
+        """Values by name in place of the plant's own `params`, stacked like `parameter_vector`."""
+        parts = [np.asarray(params[name], float).ravel(order="F") for name in self.params]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def with_params(self, **changes) -> "Plant":

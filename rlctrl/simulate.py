@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from rlctrl.errors import InputError, require, require_whole, strict
+from rlctrl.exchange import TrajectoryExchange
 from rlctrl.policy import as_policy
 from rlctrl.result import Result
 from rlctrl.tree import saved
@@ -17,7 +18,7 @@ from rlctrl.tree import saved
 
 @saved
 @dataclass(frozen=True, eq=False)
-class Trajectory(Result):
+class Trajectory(Result, TrajectoryExchange):
     """Paths of a batch, time before coordinate.
 
     `x` (batch, steps+1, n), `u` (batch, steps, m), `r` (batch, steps) reward per step, `w` is not kept. `alive` (batch, steps+1) is False
@@ -144,4 +145,4 @@ def half_width(samples: Any, starts: int = 1) -> float:
     if paths < 2:
         return float("inf")
     error = np.sqrt(np.mean(np.var(blocks, axis=1, ddof=1)) / blocks.size)
-    return float(stats.t.ppf(0.975, starts * (paths - 1)) * error)
+    return float(special.stdtrit(starts * (paths - 1), 0.975) * error)

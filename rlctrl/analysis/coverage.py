@@ -9,7 +9,6 @@ the shorter way round on periodic ones.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.plant import box
@@ -66,6 +65,8 @@ def coverage(run, paths=256, steps=None, quantile=0.95, seed=0) -> Coverage:
     z, weight = occupancy(run, paths, steps, seed)
     signals = plant.states + plant.inputs
     normal = _normaliser(signals, data)
+    from scipy.spatial import KDTree  # slow to import, and not for importing rlctrl
+
     tree = KDTree(normal(data), boxsize=[1.0 if s.periodic else 0.0 for s in signals])
     spacing = float(np.quantile(tree.query(normal(data), k=2)[0][:, 1], quantile))
     distance = tree.query(normal(z))[0]

@@ -9,7 +9,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from rlctrl.analysis.transitions import values
 from rlctrl.critic.features import ACTIVATIONS
@@ -97,6 +96,8 @@ def nearest_equivalent(network, omega_star, omega):
     parity = ACTIVATIONS[network.activation].parity
     flipped = rows * np.concatenate([[-1.0 if parity < 0 else 1.0], -np.ones(rows.shape[1] - 1)]) if parity else rows
     distance = [np.sum((wanted[:, None] - r[None]) ** 2, -1) for r in (rows, flipped)]
+    from scipy.optimize import linear_sum_assignment  # slow to import, and not for importing rlctrl
+
     slots, units = linear_sum_assignment(np.minimum(*distance))
     chosen = np.where((distance[0] <= distance[1])[slots, units, None], rows[units], flipped[units])
     return np.concatenate([chosen[:, 0], chosen[:, 1:].ravel()])

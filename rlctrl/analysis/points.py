@@ -1,7 +1,6 @@
 """Where errors are measured: points of Z under a stated measure."""
 
 import numpy as np
-from scipy.stats import qmc
 
 from rlctrl.errors import require
 from rlctrl.plant import box
@@ -30,6 +29,8 @@ def measured_points(run, measure, count, seed):
 def uniform_points(plant, count, seed):
     """Scrambled Sobol points of the box; finite inputs take their values."""
     signals = plant.states + plant.inputs
+    from scipy.stats import qmc  # half a second that importing rlctrl need not cost
+
     low, high = box(signals)
     unbounded = [s.label for s in signals if not np.isfinite(s.high - s.low)]
     require(

@@ -1,4 +1,4 @@
-"""Numbers into files: JSON (readable anywhere), npz (NumPy), mat (MATLAB), csv (tables). Every file appears whole or not at all."""
+"""Numbers into files: JSON and csv (readable anywhere), npz (NumPy), mat (MATLAB). Every file appears whole or not at all."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ import math
 import numpy as np
 from scipy.io import savemat
 
+from rlctrl.errors import require
 from rlctrl.storage import write_whole
 
 
@@ -27,13 +28,20 @@ def write_mat(path, arrays):
     write_whole(path, lambda file: savemat(file, arrays, do_compression=True, oned_as="column", long_field_names=True))
 
 
-def write_table(path, rows):
-    """Dictionaries with the same keys as a table of comma-separated values with a heading."""
+def write_csv(path, columns):
+    """Columns by name, equally long, as comma-separated values under one header line. Numbers read back exactly; NaN is left empty."""
+    lengths = {name: len(column) for name, column in columns.items()}
+    require(len(set(lengths.values())) <= 1, "columns", "must be equally long", lengths, "Cut or pad them.")
     text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(map(_cell, np.asarray(column).tolist()) for column in columns.values()), strict=True))
     write_whole(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _cell(value):
+    """Python's csv writes floats by repr, which reads back exactly."""
+    return int(value) if isinstance(value, bool) else "" if value != value else value
 
 
 def _plain(value):

@@ -1,6 +1,7 @@
 """The finite problem behind GridDP as plain tables, for solvers of Markov decision problems (QuantEcon, pymdptoolbox, madupite)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ from scipy import sparse
 
 from rlctrl.errors import require, strict
 from rlctrl.reference.dp import GridDP, LevelSolver
+from rlctrl.storage import write_whole
+
+PETSC_MATRIX = 1211216  # what a PETSc binary file of a matrix begins with
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +24,44 @@ class FiniteProblem:
     rewards: np.ndarray
     transitions: sparse.csr_array
     gamma: float
+
+    def closed(self) -> "FiniteProblem":
+        """The same with rows that sum to one: where the problem can end, one more state (the last, of NaN coordinates) takes what is
+        missing and keeps it, at no reward. Some solvers insist on it."""
+        missing = 1 - self.transitions @ np.ones(len(self.rewards))
+        if np.max(missing, initial=0.0) < 1e-9:
+            return self
+        (size, count), width = self.rewards.shape, self.states.shape[1]
+        column = sparse.csr_array(np.maximum(missing, 0.0)[:, None])
+        last = sparse.csr_array((np.ones(count), (np.arange(count), np.full(count, size))), shape=(count, size + 1))
+        transitions: Any = sparse.csr_array(sparse.vstack([sparse.hstack([self.transitions, column]), last]))
+        states, rewards = np.vstack([self.states, np.full((1, width), np.nan)]), np.vstack([self.rewards, np.zeros((1, count))])
+        return replace(self, states=states, rewards=rewards, transitions=transitions)
+
+    def pairs(self):
+        """(R, Q, beta, s_indices, a_indices), the arguments of QuantEcon's `DiscreteDP` for state-action pairs."""
+        size, count = self.rewards.shape
+        states, actions = np.repeat(np.arange(size), count), np.tile(np.arange(count), size)
+        return self.rewards.ravel(), sparse.csr_matrix(self.transitions), self.gamma, states, actions
+
+    def save_petsc(self, folder) -> tuple[Path, Path]:
+        """Write P.bin (S·A × S, row s·A + a) and g.bin (S × A, stage costs −r, to be minimised) into a folder, closed, in PETSc's binary
+        format, which madupite loads. Returns the two paths; the discount factor is `gamma`."""
+        whole, folder = self.closed(), Path(folder)
+        for name, matrix in (("P.bin", whole.transitions), ("g.bin", sparse.csr_array(-whole.rewards))):
+            data = _petsc(matrix)
+            write_whole(folder / name, lambda file, data=data: file.write(data))
+        return folder / "P.bin", folder / "g.bin"
+
+
+def _petsc(matrix: Any) -> bytes:
+    """A sparse matrix in PETSc's binary format: big-endian header, entries per row, columns, values."""
+    matrix = sparse.csr_array(matrix)
+    matrix.sort_indices()
+    most = max(*matrix.shape, matrix.nnz)
+    require(most < 2**31, "folder", "can hold matrices below 2^31 in size only (PETSc's 32-bit indices)", most, "Use a coarser grid.")
+    whole = [np.array([PETSC_MATRIX, *matrix.shape, matrix.nnz]), np.diff(matrix.indptr), matrix.indices]
+    return b"".join([*(part.astype(">i4").tobytes() for part in whole), matrix.data.astype(">f8").tobytes()])
 
 
 @strict

@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
 
 from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.grid import box_grid, nearest_nodes
@@ -286,6 +285,8 @@ def _rest_state(generator, inputs):
     rng = np.random.default_rng(0)
     starts = [0.5 * (low + high), *(low + (high - low) * rng.random((8, len(low))))]
     bounds, options = list(zip(low, high, strict=True)), {"ftol": 1e-16}
+    from scipy import optimize  # slow to import, and not for importing rlctrl
+
     found = [optimize.minimize(unrest, z, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for z in starts]
     best = min(found, key=lambda f: f.fun)
     scale = max(float(unrest(z)[0]) for z in starts)

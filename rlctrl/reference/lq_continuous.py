@@ -107,20 +107,16 @@ class ContinuousLQ:
         additive = not np.any(self.C) and not np.any(self.D)
         require(additive, "plant", "must have additive noise for exact sampling", "noise that depends on x or u", 'Use time="sampled".')
         n, m = self.B.shape
-        flow = np.zeros((n + m + 1, n + m + 1))  # of (ξ, υ, 1)
-        flow[:n] = np.column_stack([self.A, self.B, self.c])
+        flow = _flow(self.A, self.B, self.c)
         rate = np.block([
             [self.Q, self.N, self.q[:, None]],
             [self.N.T, self.R, self.rho[:, None]],
             [self.q[None], self.rho[None], np.array([[self.kappa]])],
         ])  # fmt: skip
         cost = _accumulated(flow - 0.5 * self.beta * np.eye(n + m + 1), rate, h)
-        step = linalg.expm(flow * h)
-        covariance = _accumulated(self.A.T, self.F.T @ self.F, h)
-        values, vectors = np.linalg.eigh(covariance)
-        spread = (vectors * np.sqrt(np.maximum(values, 0.0))).T
+        A, B, c, F = held(self.A, self.B, self.c, self.F.T, h)
         return LQ(
-            A=step[:n, :n], B=step[:n, n:-1], c=step[:n, -1], C=np.zeros((n, n, n)), D=np.zeros((n, n, m)), F=spread,
+            A=A, B=B, c=c, C=np.zeros((n, n, n)), D=np.zeros((n, n, m)), F=F.T,
             Q=cost[:n, :n], R=cost[n:-1, n:-1], N=cost[:n, n:-1], q=cost[:n, -1], rho=cost[n:-1, -1],
             kappa=cost[-1, -1] + self._noise_within(h), gamma=float(np.exp(-self.beta * h)),
         )  # fmt: skip
@@ -136,6 +132,23 @@ class ContinuousLQ:
         big[size, size] = -self.beta
         big[-1, :size] = self.Q.ravel()
         return float(linalg.expm(big * h)[-1, size])
+
+
+def held(A, B, c, F, h):
+    """(A, B, c, F) of X_+ = AX + Bu + c + Fw, w standard normal: dX = (AX + Bu + c) dt + F dW sampled exactly with u held over h."""
+    n = len(A)
+    step = linalg.expm(_flow(A, B, c) * h)
+    covariance = _accumulated(A.T, F @ F.T, h)
+    values, vectors = np.linalg.eigh(covariance)
+    return step[:n, :n], step[:n, n:-1], step[:n, -1], vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def _flow(A, B, c):
+    """The matrix of the drift of (x, u, 1)."""
+    n, m = B.shape
+    flow = np.zeros((n + m + 1, n + m + 1))
+    flow[:n] = np.column_stack([A, B, c])
+    return flow
 
 
 def _accumulated(a, weight, h):

@@ -2,7 +2,7 @@
 
 import casadi as ca
 import numpy as np
-from scipy import linalg, optimize
+from scipy import linalg
 
 from rlctrl.errors import require
 from rlctrl.plant import box
@@ -26,6 +26,8 @@ def point_of_rest(problem, local):
     rule = {"type": "eq", "fun": lambda z: local(z)[3][:, 0], "jac": lambda z: local(z)[4]}
     loss = lambda z: (-float(local(z)[0][0, 0]), -local(z)[1][:, 0])
     start, bounds = np.clip(np.zeros(len(low)), low, high), list(zip(low, high, strict=True))
+    from scipy import optimize  # slow to import, and not for importing rlctrl
+
     z = optimize.minimize(loss, start, jac=True, bounds=bounds, constraints=[rule], method="SLSQP", options={"ftol": 1e-15}).x
     return z if np.all(np.isfinite(z)) and np.max(np.abs(local(z)[3])) < 1e-8 else None
 

@@ -17,6 +17,7 @@ RACES = {
     "hjb": "stationary HJB on 201² against marching hj_reachability",
     "cart_pole": "cart-pole on 41⁴ states (minutes)",
     "scaling": "cost against grid size, dimension, noise nodes: fitted exponents",
+    "simulate": "plant steps per second against Gymnasium's vectorised Pendulum and python-control on an ensemble",
     "critic": "one update T14 against PyTorch, 32 seeds against one, a training against Stable-Baselines3",
 }
 LONG = ("cart_pole",)
