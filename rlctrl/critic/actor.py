@@ -107,15 +107,17 @@ class ActorPolicy(Policy):
 
     def saturated(self, v, j):
         """Input j of a network output v (...)."""
+        low, high = jnp.asarray(self.low)[j], jnp.asarray(self.high)[j]
         if self.saturation == "tanh":
-            return 0.5 * (self.low[j] + self.high[j]) + 0.5 * (self.high[j] - self.low[j]) * jnp.tanh(v)
-        return jnp.clip(v, self.low[j], self.high[j]) if self.saturation == "clip" else v
+            return 0.5 * (low + high) + 0.5 * (high - low) * jnp.tanh(v)
+        return jnp.clip(v, low, high) if self.saturation == "clip" else v
 
     def slope(self, v, j):
         """Derivative of `saturated` by v."""
+        low, high = jnp.asarray(self.low)[j], jnp.asarray(self.high)[j]
         if self.saturation == "tanh":
-            return 0.5 * (self.high[j] - self.low[j]) * (1 - jnp.tanh(v) ** 2)
-        inside = (v > self.low[j]) & (v < self.high[j])
+            return 0.5 * (high - low) * (1 - jnp.tanh(v) ** 2)
+        inside = (v > low) & (v < high)
         return jnp.where(inside, 1.0, 0.0) if self.saturation == "clip" else jnp.ones_like(v)
 
     def at(self, theta) -> "ActorPolicy":
@@ -150,13 +152,15 @@ def _newton(policy, q, x, reach):
     """A few Newton steps uphill from p^θ(x), no further than the data explore: exact where Q̂ is quadratic in u."""
 
     def climb(x, start):
-        value, u = lambda u: q.at(x, u), start
-        for _ in range(NEWTON):
+        value = lambda u: q.at(x, u)
+
+        def step(_, u):
             size, axes = jnp.linalg.eigh(jax.hessian(value)(u))
-            step = axes @ ((axes.T @ jax.grad(value)(u)) / jnp.maximum(jnp.abs(size), 1e-12))
-            trial = start + jnp.clip(u + step - start, -reach, reach)
-            u = jnp.where(value(trial) > value(u), trial, u)
-        return u
+            move = axes @ ((axes.T @ jax.grad(value)(u)) / jnp.maximum(jnp.abs(size), 1e-12))
+            trial = start + jnp.clip(u + move - start, -reach, reach)
+            return jnp.where(value(trial) > value(u), trial, u)
+
+        return jax.lax.fori_loop(0, NEWTON, step, start)
 
     return jax.vmap(climb)(x, policy.act(x))
 
@@ -174,12 +178,12 @@ def _ascended(actor, policy, q, x, weight, state):
 
 def _fitted(actor, policy, x, weight, best, theta):
     """Least squares of p^θ(x) − best, each input by itself since each has its own network."""
-    root = jnp.sqrt(weight)
+    root, widths = jnp.sqrt(weight), jnp.asarray(policy.high) - jnp.asarray(policy.low)
 
-    def one_input(theta, j):
-        size = jnp.where(jnp.isfinite(policy.high[j] - policy.low[j]), policy.high[j] - policy.low[j], 1.0)
+    def one_input(theta, best, j):
+        size = jnp.where(jnp.isfinite(widths[j]), widths[j], 1.0)
         output = lambda weights: policy.saturated(policy.network.value(weights, x), j)
-        residual = lambda weights: root * (output(weights) - best[:, j]) / size
+        residual = lambda weights: root * (output(weights) - best) / size
 
         def step(_, carry):
             weights, damping = carry
@@ -190,4 +194,4 @@ def _fitted(actor, policy, x, weight, best, theta):
 
         return jax.lax.fori_loop(0, actor.iterations, step, (theta, first_damping()))[0]
 
-    return jnp.stack([one_input(weights, j) for j, weights in enumerate(theta)])
+    return jax.lax.map(lambda args: one_input(*args), (jnp.asarray(theta), best.T, jnp.arange(len(theta))))
