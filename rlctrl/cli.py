@@ -62,6 +62,7 @@ COMMANDS = {
 def main(arguments=None) -> int:
     """Parse the command line, run the command, and turn refusals into exit codes."""
     options = _parser().parse_args(arguments)
+    import_module("rlctrl.cache").keep()
     try:
         globals()[f"_{options.command}"](options)
     except InputError as error:

@@ -317,3 +317,23 @@ def test_settling_saturation_and_ends_of_a_known_path():
     assert elsewhere.settled["halves"] == np.inf
     with pytest.raises(rc.InputError, match="`rest`"):
         rc.compare(problem, policies, [1.6], rest=[0.0, 0.0])
+
+
+CACHED = "import sys; from rlctrl import cache; import jax; print(cache.keep(), jax.config.jax_compilation_cache_dir)"
+
+
+SETTINGS = [
+    ({}, "home/rlctrl"),
+    ({"RLCTRL_CACHE": "off"}, None),
+    ({"RLCTRL_CACHE": "mine"}, "mine"),
+    ({"JAX_COMPILATION_CACHE_DIR": "jax"}, "jax"),
+]
+
+
+@pytest.mark.parametrize(("setting", "kept"), SETTINGS)
+def test_compiled_programs_are_kept_where_the_user_says(tmp_path, setting, kept):
+    free = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "RLCTRL_"))}
+    free |= {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": "home"} | setting
+    done = subprocess.run([sys.executable, "-c", CACHED], cwd=tmp_path, env=free, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(kept), str(kept)]
+    assert kept is None or kept == "jax" or (tmp_path / kept).is_dir()
