@@ -29,6 +29,7 @@ OPTIONS = {
     "resume": (("--resume",), {"action": "store_true", "help": "go on from where a killed run of the same file stood"}),
     "policy": (("--policy",), {"metavar": "NAME", "help": "reference, lqr, lqr_clipped, mpc, or one of [policies] (default: reference)"}),
     "checkpoint": (("--checkpoint",), {"metavar": "FILE.npz", "help": "state of a long GridDP solve, to go on from if it exists"}),
+    "to": (("--to",), {"choices": ("c", "casadi"), "default": "c", "help": "C source (default), or files for casadi.Function.load"}),
     "latex": (("--latex",), {"action": "store_true", "help": "also tables.tex (booktabs) and cite.bib"}),
     "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no progress bars and no closing table"}),
 }
@@ -52,6 +53,9 @@ COMMANDS = {
         "simulate one policy",
         "rlctrl simulate examples/pendulum.toml --policy lqr_clipped",
         ("file", "policy", "out", "seed", "resume", "quiet"),
+    ),
+    "export": Command(
+        "write critic, actor, value and policy of a run as C or as CasADi Functions", "rlctrl export results --to c", ("folder", "to")
     ),
     "report": Command("write report.html again from what a run or solve left", "rlctrl report results --latex", ("folder", "latex")),
     "plants": Command("list the plants, or describe one", "rlctrl plants pendulum", ("plant",)),
@@ -125,6 +129,13 @@ def _solve(options):
     if not options.quiet:
         print(_beside(found))
     print(folder)
+
+
+def _export(options):
+    written, refused = import_module("rlctrl.interop.folder").export(options.folder, options.to)
+    for name, sentence in refused.items():
+        print(f"{name}: {sentence}", file=sys.stderr)
+    print(*written, sep="\n")
 
 
 def _report(options):

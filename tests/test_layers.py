@@ -53,6 +53,7 @@ LAZY = {
         "rlctrl.interop.gymnasium",
     ),  # the registered environments are of the plants
     "pandas": ("rlctrl.interop.tables",),
+    "rlctrl.interop.folder": ("rlctrl.cli",),
     "rlctrl.interop.control": ("rlctrl.exchange",),  # methods of Plant and Trajectory that need other packages
     "rlctrl.interop.plant_file": ("rlctrl.exchange",),
     "rlctrl.interop.sampling": ("rlctrl.exchange",),
