@@ -1,0 +1,51 @@
+"""Tutorial 2: a pendulum too weak to swing up at once, against dynamic programming. About 30 s; figures go to runs/tutorial_2.
+
+You learn what LQR loses when the input saturates and the state is far away, how to know that the reference is right, how to compare
+policies on the same noise, and where a first critic errs.
+
+python examples/tutorial_2_pendulum.py
+"""
+
+from pathlib import Path
+
+import casadi as ca
+
+import plants
+import rlctrl as rc
+
+folder = Path("runs/tutorial_2")
+folder.mkdir(parents=True, exist_ok=True)
+
+print("1. The problem: upright is theta = 0; 5 N m cannot lift the pendulum from where it hangs, it must swing.")
+plant = plants.pendulum(noise=0.2)
+problem = rc.Problem(plant, lambda x, u: -(1 - ca.cos(x[0])) - 0.01 * x[1] ** 2 - 0.01 * u[0] ** 2, gamma=0.98, dt=0.05)
+
+print("\n2. The reference: dynamic programming on 41 x 41 nodes. Every reference states its error; 'estimated' is no proof.")
+dp = rc.solve(problem, rc.GridDP(shape=(41, 41)))
+print(f"   {dp}\n   Terms of the error: " + ", ".join(f"{name} {size:.2g}" for name, size in dp.error_terms.items()) + ".")
+print(f"   {dp.notes[0]}")
+dp.plot()[0].savefig(folder / "value_and_policy.png", dpi=150)
+print(f"   Maps of V* and π*: {folder}/value_and_policy.png. Is the error small against the range of V*? If not, refine.")
+
+print("\n3. Four policies from hanging down, on the same noise. MPC looks 20 steps = 1 s ahead and knows V beyond only near the top.")
+lqr = rc.solve(problem, rc.Riccati(about=([0, 0], [0])))
+policies = {
+    "lqr, any torque": lqr.policy,  # as a textbook would: no bound
+    "lqr, clipped": lqr.policy.clipped(-5, 5),
+    "mpc": rc.MPC(problem, horizon=20, terminal=lqr),
+    "dp": dp.policy,
+}
+hanging = [3.14159, 0.0]
+table = rc.compare(problem, policies, hanging, steps=160, paths=4)
+print("   " + table.table().replace("\n", "\n   "))
+print(f"   V*(hanging) = {dp.V(hanging):.2f} ± {dp.error:.2g}. An unclipped LQR may do better than V*: it uses torque that does not exist.")
+print("   Returns of four paths spread; regrets do not, since all policies meet the same noise.")
+table.plot()[0].savefig(folder / "policies.png", dpi=150)
+
+print("\n4. A first critic, trained on the policy π* by the scheme of the notes, and where it errs.")
+run = rc.train(problem, rc.Critic(hidden=16), dp.policy, rc.ReplayTD(memory=64), steps=5_000)
+parts = rc.decompose(run, dp, points=1024, starts=1, iterations=60)
+print(f"   Relative error {parts.relative_error:.2f}; the best this network could do is {parts.best_fit_relative_error:.2f}.")
+print(f"   {parts.verdict}")
+parts.plot()[0].savefig(folder / "critic.png", dpi=150)
+print(f"   The error lies in training, not in size. Tutorial 3 cures such errors. Figures: {folder}/policies.png, {folder}/critic.png.")
