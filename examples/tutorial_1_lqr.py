@@ -26,7 +26,8 @@ print("\n2. The reference. Discounted LQR is ordinary LQR of (sqrt(gamma) A, sqr
 lqr = rc.solve(problem, rc.Riccati())
 A, B = np.array([[1.0, dt], [0.0, 1.0]]), np.array([[dt**2 / 2], [dt]])  # exact: the input is held over dt
 gain = control.dlqr(np.sqrt(gamma) * A, np.sqrt(gamma) * B, Q, R)[0]
-print(f"   {lqr}\n   K = {lqr.policy.K.round(6).tolist()}, u = -Kx; python-control differs by {np.max(abs(gain - lqr.policy.K)):.1e}.")
+K = -lqr.policy(np.eye(2)).T  # column k is -u at the k-th unit state
+print(f"   {lqr}\n   K = {K.round(6).tolist()}, u = -Kx; python-control differs by {np.max(abs(gain - K)):.1e}.")
 
 print("\n3. Simulation with noise 0.1 m/s per sqrt(s). The gain stays (certainty equivalence), V* falls by a constant.")
 noisy = problem.with_params(noise=0.1)
@@ -45,8 +46,9 @@ print("\n4. A critic that can represent Q*: squares of affine functions. Trained
 critic = rc.Critic(hidden=8, activation="square", features="affine")
 run = rc.train(problem, critic, lqr.policy, rc.ReplayTD(exploration=0.5, restart=20), steps=20_000)
 parts = rc.decompose(run, lqr, starts=1)
-print(f"   sup e_Q = {abs(parts.e_q).max():.1e}: the network can represent Q*. sup e* = {abs(parts.e_star).max():.1e}: no noise, optimal policy.")
-print(f"   ‖ω̃‖ went from {parts.terms.omega_norm[0]:.2g} to {parts.terms.omega_norm[-1]:.1e}; relative error of Q̂: {parts.relative_error:.1e}.")
+norm = parts.terms.omega_norm
+print(f"   sup e_Q = {abs(parts.e_q).max():.1e}: Q* is represented. sup e* = {abs(parts.e_star).max():.1e}: no noise, optimal policy.")
+print(f"   ‖ω̃‖ went from {norm[0]:.2g} to {norm[-1]:.1e}; relative error of Q̂: {parts.relative_error:.1e}.")
 print(f"   The identity T12 holds to {parts.identity_residual:.0e}; its remainder has slope {parts.remainder_slope:.4f} (theory: 2).")
 print(f"   {parts.verdict}")
 
@@ -60,6 +62,8 @@ square = lambda x: np.einsum("...i,ij,...j->...", x, P, x)
 formula = gamma * (square(x_next) - square(mean) - P[1, 1] * 0.1**2 * dt)
 gap = np.max(abs(formula - noisy_parts.e_star_noise)[noisy_parts.counted])
 print(f"   e*_noise: rms {np.sqrt(np.mean(formula**2)):.2e}; the decomposition differs from the formula by {gap:.0e}.")
-print(f"   Relative error of Q̂: {noisy_parts.relative_error:.3f} instead of {parts.relative_error:.4f}. Tutorial 3 says why, and what to do.")
+print(
+    f"   Relative error of Q̂: {noisy_parts.relative_error:.3f} instead of {parts.relative_error:.4f}. Tutorial 3 says why, and what to do."
+)
 noisy_parts.plot()[0].savefig(folder / "decomposition.png", dpi=150)
 print(f"   Figure: {folder}/decomposition.png.")
