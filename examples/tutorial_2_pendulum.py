@@ -26,9 +26,9 @@ for nodes in (41, 101):
     dp = rc.solve(problem, rc.GridDP(shape=(nodes, nodes)))
     terms = ", ".join(f"{name} {size:.2g}" for name, size in dp.error_terms.items())
     print(f"   {nodes} x {nodes} nodes: V*(hanging) = {dp.V(hanging):.2f}, stated error over the whole box {dp.error:.2g} ({terms})")
-print(f"   The error is the largest anywhere, on the ridges where swinging left or right is equally good. {dp.notes[0]}")
+print(f"   The error is the largest anywhere, along the bands where the torque switches. {dp.notes[0]}")
 dp.plot()[0].savefig(folder / "value_and_policy.png", dpi=150)
-print(f"   Maps of V* and π*: {folder}/value_and_policy.png. The ridges are the white seams between full torque left and right.")
+print(f"   Maps of V* and π*: {folder}/value_and_policy.png..")
 
 print("\n3. Four policies from hanging down, on the same noise. MPC looks 20 steps = 1 s ahead and knows V beyond only near the top.")
 lqr = rc.solve(problem, rc.Riccati(about=([0, 0], [0])))

@@ -46,7 +46,7 @@ cases["expected"] = examine(
 )
 print("   Aloud: the noise is gone. What is left is 'unfinished': the gradient is not yet zero. Train longer, or take better steps.")
 
-cases["and Gauss-Newton"] = examine('3. and update="gauss-newton"', polynomial, 200, target="expected", update="gauss-newton")
+cases["both (all below 1e-6)"] = examine('3. and update="gauss-newton"', polynomial, 200, target="expected", update="gauss-newton")
 print("   Aloud: round-off. The critic is Q*.")
 
 print("\n4. What no keyword of training cures: a network too small. e_Q of the best fit, against the number of tanh units:")
