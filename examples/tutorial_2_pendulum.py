@@ -1,7 +1,7 @@
-"""Tutorial 2: a pendulum too weak to swing up at once, against dynamic programming. About 30 s; figures go to runs/tutorial_2.
+"""Tutorial 2: a pendulum too weak to swing up at once, against dynamic programming. About 25 s; figures go to runs/tutorial_2.
 
 You learn what LQR loses when the input saturates and the state is far away, how to know that the reference is right, how to compare
-policies on the same noise, and where a first critic errs.
+policies on the same noise.
 
 python examples/tutorial_2_pendulum.py
 """
@@ -26,9 +26,9 @@ for nodes in (41, 101):
     dp = rc.solve(problem, rc.GridDP(shape=(nodes, nodes)))
     terms = ", ".join(f"{name} {size:.2g}" for name, size in dp.error_terms.items())
     print(f"   {nodes} x {nodes} nodes: V*(hanging) = {dp.V(hanging):.2f}, stated error over the whole box {dp.error:.2g} ({terms})")
-print(f"   The error is the largest anywhere, along the bands where the torque switches. {dp.notes[0]}")
+print(f"   The stated error is the largest over the box; it sits along the bands where the torque switches. {dp.notes[0]}")
 dp.plot()[0].savefig(folder / "value_and_policy.png", dpi=150)
-print(f"   Maps of V* and π*: {folder}/value_and_policy.png..")
+print(f"   Maps of V* and π*: {folder}/value_and_policy.png.")
 
 print("\n3. Four policies from hanging down, on the same noise. MPC looks 20 steps = 1 s ahead and knows V beyond only near the top.")
 lqr = rc.solve(problem, rc.Riccati(about=([0, 0], [0])))
@@ -41,13 +41,6 @@ policies = {
 table = rc.compare(problem, policies, hanging, steps=160, paths=4)
 print("   " + table.table().replace("\n", "\n   "))
 print(f"   V*(hanging) = {dp.V(hanging):.2f}. Unclipped, LQR uses torque that does not exist; clipped, it never gets up.")
-print("   Four paths say little about means; regrets are paired on the same noise and say more. MPC loses where it swings once too often.")
+print("   Regrets are paired on the same noise: sharp where paths are alike, wide for MPC, which on some paths swings once too often.")
 table.plot()[0].savefig(folder / "policies.png", dpi=150)
-
-print("\n4. A first critic, trained on the policy π* by the scheme of the notes, and where it errs.")
-run = rc.train(problem, rc.Critic(hidden=16), dp.policy, rc.ReplayTD(memory=64), steps=5_000)
-parts = rc.decompose(run, dp, points=1024, starts=1, iterations=60)
-print(f"   Relative error {parts.relative_error:.2f}; the best this network could do is {parts.best_fit_relative_error:.2f}.")
-print(f"   {parts.verdict}")
-parts.plot()[0].savefig(folder / "critic.png", dpi=150)
-print(f"   The error lies in training, not in size. Tutorial 3 cures such errors. Figures: {folder}/policies.png, {folder}/critic.png.")
+print(f"   Figure: {folder}/policies.png. What a critic learns on this plant, and where it errs: rlctrl run examples/pendulum.toml.")
