@@ -41,6 +41,6 @@ policies = {
 table = rc.compare(problem, policies, hanging, steps=160, paths=4)
 print("   " + table.table().replace("\n", "\n   "))
 print(f"   V*(hanging) = {dp.V(hanging):.2f}. Unclipped, LQR uses torque that does not exist; clipped, it never gets up.")
-print("   Regrets are paired on the same noise: sharp where paths are alike, wide for MPC, which dithers at the bottom for some time on some paths.")
+print("   Regrets are paired on the same noise: sharp where paths are alike, wide for MPC, which on some paths dithers at the bottom.")
 table.plot()[0].savefig(folder / "policies.png", dpi=150)
 print(f"   Figure: {folder}/policies.png. What a critic learns on this plant, and where it errs: rlctrl run examples/pendulum.toml.")
