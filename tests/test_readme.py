@@ -100,7 +100,13 @@ def test_the_first_python_block_runs(tmp_path):
     search = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
     environment = os.environ | {"PYTHONPATH": search, "MPLBACKEND": "Agg"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "readme.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "readme.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
