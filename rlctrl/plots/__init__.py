@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from rlctrl.analysis import Comparison, Coverage, Decomposition, Sources, WidthStudy
 from rlctrl.critic import Training
 from rlctrl.errors import require
+from rlctrl.plant import Plant
 from rlctrl.plots.drawing import STYLE, save, step_panel, tiles
 from rlctrl.plots.learning import cut_panel, e_q_panel, e_star_panel, fields_of, lyapunov_panel, spectrum_panel, td_panel, terms_panel
 from rlctrl.plots.paths import returns_panel, signal_panels
+from rlctrl.plots.plant import caption, portrait, portrait_layout
 from rlctrl.plots.references import (
     beside_panel,
     convergence_panel,
@@ -112,6 +114,16 @@ def _drawn(layout, result, ax=None):
         return ax.get_figure(root=True), ax
 
 
+def plant_figure(plant, ax=None, about=None, dt=None, horizon=None, seed=0):
+    """The figure of a plant, as `rc.Plant.plot` says."""
+    found = portrait(plant, about, dt, horizon, seed)
+    figure, axes = _drawn(portrait_layout, found, ax)
+    if ax is None:
+        figure.suptitle(caption(found), fontsize=9)
+    return figure, axes
+
+
+draw.register(Plant, plant_figure)
 draw.register(Reference, partial(_drawn, lambda reference: value_layout(reference, planes(reference)[0])))
 draw.register(Trajectory, partial(_drawn, lambda path: [7.0, 1.35, 1, *signal_panels({"": path})]))
 draw.register(Training, partial(_drawn, lambda training: [5.0, 3.0, 1, partial(td_panel, training)]))
@@ -124,4 +136,4 @@ draw.register(
 )
 draw.register(WidthStudy, partial(_drawn, lambda w: [5.0, 3.4, 1, partial(width_panel, w)]))
 
-__all__ = ["draw", "run_figures", "save", "solve_figures"]
+__all__ = ["draw", "plant_figure", "run_figures", "save", "solve_figures"]

@@ -96,6 +96,13 @@ def turns(axis, signal):
         axis.set_major_formatter(lambda value, _: TURNS.get(round(2 * value / np.pi), f"{round(2 * value / np.pi)}π/2"))
 
 
+def broken(points, *signals):
+    """Points (k, coordinates) with a row of nan wherever a periodic one of the coordinates' signals (or None) passes its seam."""
+    periods = [s.high - s.low if s is not None and s.periodic else np.inf for s in signals]
+    seams = np.flatnonzero(np.any(np.abs(np.diff(points, axis=0)) > 0.5 * np.array(periods), axis=1)) + 1
+    return np.insert(points, seams, np.nan, axis=0)
+
+
 def frame(ax, signal, whole=True):
     """Box as dotted lines; vertical limits: the data up to half a box outside, and the whole box if asked or a third of it is used."""
     (low, high), width = ax.dataLim.intervaly, signal.high - signal.low
