@@ -16,6 +16,7 @@ from rlctrl.analysis import Comparison, Coverage, Decomposition, Sources, WidthS
 from rlctrl.critic import Training
 from rlctrl.errors import require
 from rlctrl.plant import Plant
+from rlctrl.plots.animation import animate, drawing_of
 from rlctrl.plots.drawing import STYLE, save, step_panel, tiles
 from rlctrl.plots.learning import cut_panel, e_q_panel, e_star_panel, fields_of, lyapunov_panel, spectrum_panel, td_panel, terms_panel
 from rlctrl.plots.paths import returns_panel, signal_panels
@@ -136,4 +137,4 @@ draw.register(
 )
 draw.register(WidthStudy, partial(_drawn, lambda w: [5.0, 3.4, 1, partial(width_panel, w)]))
 
-__all__ = ["draw", "plant_figure", "run_figures", "save", "solve_figures"]
+__all__ = ["animate", "draw", "drawing_of", "plant_figure", "run_figures", "save", "solve_figures"]

@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import combinations
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from rlctrl.plant import Plant, box, finite_box
 from rlctrl.plots.drawing import COLOURS, GREY, at, broken, frame, legend, turns
 from rlctrl.problem import Problem
 
-PATHS, STEPS, ARROWS = 5, 200, 19  # paths drawn, samples of each, arrows along an axis
+PATHS, STEPS, ARROWS = 5, 200, 14  # paths drawn, samples of each, arrows along an axis
 SPREAD = 0.4  # of the box: how far apart the paths begin
 TIMES = ("min", "h", "day", "year")  # units of time other than the second, as in 1/year
 
@@ -108,10 +109,10 @@ def portrait_layout(found: Portrait) -> list[Any]:
 
 
 def caption(found: Portrait) -> str:
-    """What the figure shows, in a line."""
+    """What the figure shows."""
     held = ", ".join(at(s, v) for s, v in zip(found.plant.inputs, found.u, strict=True))
     end = "; × where a path leaves the box" if np.any(found.ended >= 0) else ""
-    return f"{found.plant.name} with {held} held: {PATHS} paths{end}"
+    return fill(f"{found.plant.name} with {held} held: {PATHS} paths{end}", 100)
 
 
 def _clock(plant):
@@ -183,7 +184,7 @@ def _phase_panel(found, ax, plane):
     moving = np.isfinite(speed) & (speed > 1e-12)
     points, way = x[np.ix_(moving, plane)], flow[moving] / speed[moving, None]
     ax.set_box_aspect(1)  # so that arrows point along the flow
-    ax.quiver(*points.T, *way.T, pivot="mid", color="0.72", scale=1.25 * ARROWS, width=0.004, headwidth=4, headlength=4, headaxislength=4)
+    ax.quiver(*points.T, *way.T, pivot="mid", color="0.65", scale=1.3 * ARROWS, width=0.007, headwidth=3.5, headlength=4, headaxislength=3.5)
     for k, path in enumerate(found.paths):
         ax.plot(*broken(path[:, plane], *signals).T, **_pen(k))
         ax.plot(*path[0, plane], marker="o", markersize=3, **_pen(k))
@@ -215,5 +216,5 @@ def _drift_panel(found, ax):
         ax.plot(x[:, 0], y[:, 0], color=colour, label=at(first, level), linestyle="-" if level == found.u[0] else "--")
     ax.plot(x[:, 0], x[:, 0] if mapped else 0 * x[:, 0], color=GREY, linestyle=":", linewidth=0.9)
     rate = "mean of the next " + signal.label if mapped else f"d{signal.name}/dt [{signal.unit}/{_clock(plant)[3:-1]}]"
-    ax.set(xlabel=signal.label, ylabel=rate.replace("[1/", "[1/"), xlim=x[[0, -1], 0])
+    ax.set(xlabel=signal.label, ylabel=rate, xlim=x[[0, -1], 0])
     legend(ax, 3)
