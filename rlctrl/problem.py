@@ -135,7 +135,7 @@ class Problem:
 
     @functools.cached_property
     def map_function(self) -> ca.Function:
-        """CasADi function (x, u, w, p) → next state, before wrap and exit rule: what `kernel` compiles, for a few paths without compiling."""
+        """CasADi function (x, u, w, p) → next state, before wrap and exit rule: `kernel`'s, for a few paths without compiling."""
         x, u, w, p, following, _ = self.symbolic()
         return ca.Function("update", [x, u, w, p], [following])
 

@@ -49,7 +49,7 @@ def _drawn(ax):
             yield "intervals", _name(item), [(x, y, "") for segment in item.get_segments() for x, y in np.asarray(segment)]
         elif isinstance(item, Quiver):
             angles = np.degrees(np.arctan2(item.V, item.U))
-            yield "directions", _name(item), [(x, y, v) for (x, y), v in zip(item.XY, np.ravel(angles), strict=True)]
+            yield "directions", _name(item), [(x, y, v) for (x, y), v in zip(np.asarray(item.XY), np.ravel(angles), strict=True)]
         elif isinstance(item, PolyCollection):
             yield "band", _name(item), [(x, y, "") for path in item.get_paths() for x, y in np.asarray(path.vertices)]
     for image in ax.images:

@@ -184,7 +184,9 @@ def _phase_panel(found, ax, plane):
     moving = np.isfinite(speed) & (speed > 1e-12)
     points, way = x[np.ix_(moving, plane)], flow[moving] / speed[moving, None]
     ax.set_box_aspect(1)  # so that arrows point along the flow
-    ax.quiver(*points.T, *way.T, pivot="mid", color="0.65", scale=1.3 * ARROWS, width=0.007, headwidth=3.5, headlength=4, headaxislength=3.5)
+    ax.quiver(
+        *points.T, *way.T, pivot="mid", color="0.65", scale=1.3 * ARROWS, width=0.007, headwidth=3.5, headlength=4, headaxislength=3.5
+    )
     for k, path in enumerate(found.paths):
         ax.plot(*broken(path[:, plane], *signals).T, **_pen(k))
         ax.plot(*path[0, plane], marker="o", markersize=3, **_pen(k))
