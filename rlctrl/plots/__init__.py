@@ -120,8 +120,8 @@ def plant_figure(plant, ax=None, about=None, dt=None, horizon=None, seed=0):
     """The figure of a plant, as `rc.Plant.plot` says."""
     found = portrait(plant, about, dt, horizon, seed)
     figure, axes = _drawn(portrait_layout, found, ax)
-    if ax is None:
-        axes[0].figure.suptitle(caption(found), fontsize=9)
+    if ax is None and isinstance(figure, Figure):
+        figure.suptitle(caption(found), fontsize=9)
     return figure, axes
 
 

@@ -170,8 +170,8 @@ def _grid(found, plane, count):
 def _plane(found):
     """Two states to set against each other: the first two unless the field stands still in one of them there and moves elsewhere."""
     pairs = [list(pair) for pair in combinations(range(found.plant.n), 2)]
-    moves = [int(np.sum(np.nanmax(np.abs(_flow(found, _grid(found, p, 6))[:, p]), 0) > 1e-9)) for p in pairs]
-    return pairs[int(np.argmax(moves))]
+    moves = [np.any(np.abs(np.nan_to_num(_flow(found, _grid(found, p, 6))[:, p])) > 1e-9, axis=0) for p in pairs]
+    return pairs[int(np.argmax(np.sum(moves, axis=1)))]
 
 
 def _phase_panel(found, ax, plane):
@@ -217,6 +217,6 @@ def _drift_panel(found, ax):
         y = _flow(found, x, np.array([level, *found.u[1:]])) + (x if mapped else 0)
         ax.plot(x[:, 0], y[:, 0], color=colour, label=at(first, level), linestyle="-" if level == found.u[0] else "--")
     ax.plot(x[:, 0], x[:, 0] if mapped else 0 * x[:, 0], color=GREY, linestyle=":", linewidth=0.9)
-    rate = "mean of the next " + signal.label if mapped else f"d{signal.name}/dt [{signal.unit}/{_clock(plant)[3:-1]}]"
+    rate = "mean next " + signal.label if mapped else f"d{signal.name}/dt [{signal.unit}/{_clock(plant)[3:-1]}]"
     ax.set(xlabel=signal.label, ylabel=rate, xlim=x[[0, -1], 0])
     legend(ax, 3)

@@ -47,7 +47,7 @@ def _turned(points, angle):
 
 
 def _arrow(foot, way):
-    """An arrow from `foot` along `way`, as one polyline; nothing for a way of no length."""
+    """An arrow from `foot` along `way`, as one polyline."""
     tip, head = np.add(foot, way), 0.25 * np.asarray(way)
     return np.array([foot, tip, tip - _turned([head], 0.5)[0], tip, tip - _turned([head], -0.5)[0]])
 
@@ -59,7 +59,7 @@ def _pendulum(x, *_):
 
 def _cart_pole(x, u, _):
     """A pole of 1 m on a cart of 0.5 m."""
-    cart = np.array([x[0], 0.0]) + [[-0.25, -0.12], [0.25, -0.12], [0.25, 0.12], [-0.25, 0.12], [-0.25, -0.12]]
+    cart = np.add([x[0], 0.0], [[-0.25, -0.12], [0.25, -0.12], [0.25, 0.12], [-0.25, 0.12], [-0.25, -0.12]])
     foot = np.array([x[0], 0.12])
     push = _arrow([x[0] + 0.25 * np.sign(u[0]), 0], [0.6 * u[0], 0])
     rail = np.array([[-1e3, -0.14], [1e3, -0.14]])
