@@ -16,6 +16,7 @@ ARTEFACTS = (
     "critic.npz",
     "actor.npz",
     "comparison.csv",
+    "paths.csv",
     "summary.json",
     "report.html",
 )

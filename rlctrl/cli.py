@@ -36,6 +36,7 @@ OPTIONS = {
     "resume": (("--resume",), {"action": "store_true", "help": "go on from where a killed run of the same file stood"}),
     "policy": (("--policy",), {"metavar": "NAME", "help": "reference, lqr, lqr_clipped, mpc, or one of [policies] (default: reference)"}),
     "checkpoint": (("--checkpoint",), {"metavar": "FILE.npz", "help": "state of a long GridDP solve, to go on from if it exists"}),
+    "to": (("--to",), {"choices": ("c", "casadi"), "default": "c", "help": "C source (default), or files for casadi.Function.load"}),
     "latex": (("--latex",), {"action": "store_true", "help": "also tables.tex (booktabs) and cite.bib"}),
     "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no progress bars and no closing table"}),
 }
@@ -60,6 +61,9 @@ COMMANDS = {
         "rlctrl simulate examples/pendulum.toml --policy lqr_clipped",
         ("file", "policy", "animate", "out", "seed", "resume", "quiet"),
     ),
+    "export": Command(
+        "write critic, actor, value and policy of a run as C or as CasADi Functions", "rlctrl export results --to c", ("folder", "to")
+    ),
     "report": Command("write report.html again from what a run or solve left", "rlctrl report results --latex", ("folder", "latex")),
     "plants": Command("list the plants, describe one, or draw them", "rlctrl plants pendulum --figure pendulum.pdf", ("plant", "figure")),
     "completion": Command("print a completion script for a shell", 'eval "$(rlctrl completion bash)"', ("shell",)),
@@ -69,6 +73,7 @@ COMMANDS = {
 def main(arguments=None) -> int:
     """Parse the command line, run the command, and turn refusals into exit codes."""
     options = _parser().parse_args(arguments)
+    import_module("rlctrl.cache").keep()
     try:
         globals()[f"_{options.command}"](options)
     except InputError as error:
@@ -131,6 +136,13 @@ def _solve(options):
     if not options.quiet:
         print(_beside(found))
     print(folder)
+
+
+def _export(options):
+    written, refused = import_module("rlctrl.interop.folder").export(options.folder, options.to)
+    for name, sentence in refused.items():
+        print(f"{name}: {sentence}", file=sys.stderr)
+    print(*written, sep="\n")
 
 
 def _report(options):

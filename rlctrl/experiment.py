@@ -221,6 +221,8 @@ def _save(run, folder):
             save_record(run.training.policy, folder / "actor")
     if run.comparison is not None:
         write_csv(folder / "comparison.csv", columns(run.comparison.rows()))
+        if len(run.comparison.trajectories) == 1:
+            next(iter(run.comparison.trajectories.values())).save_csv(folder / "paths.csv")
 
 
 def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, dict]:

@@ -50,8 +50,15 @@ hidden = 16                # units
 
 [training]
 policy = "reference"       # or lqr, lqr_clipped, actor, or a name of [policies]
-steps = 5000
-memory = 256
+steps = 120                # updates; the scheme below is a fast one, without these lines it is the plain one of the notes
+update = "gauss-newton"
+gradient = "semi"
+normaliser = 0
+horizon = 10               # steps of a target
+memory = 4096              # transitions of an update …
+uniform = 0.6              # … this share of them from anywhere in the box of states and inputs
+renew = 6                  # drawn anew every so many updates
+refresh = 6                # target weights held for as many
 
 [policies]                 # your own feedback laws, one formula per input
 spring = "-2*position - speed"

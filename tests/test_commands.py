@@ -10,13 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+import casadi as ca
 import numpy as np
 import pytest
 
 import rlctrl as rc
 from rlctrl import experiment, plots
 from rlctrl.cli import COMMANDS, main
+from rlctrl.critic.network import CriticQ
 from rlctrl.schema import places
+from rlctrl.storage import load_record
 
 ROOT = Path(__file__).parents[1]
 TEXT = """\
@@ -98,6 +101,24 @@ def test_train_leaves_a_critic_and_its_figure(here):
     assert summary(here / "t")["critic"]["weights"] > 0
     assert (here / "t" / "critic.npz").is_file()
     assert "returns" not in summary(here / "t")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_export_writes_what_has_a_closed_form(here, capsys):
+    assert main(["train", "small.toml", "--out", "t", "-q"]) == 0
+    capsys.readouterr()
+    assert main(["export", "t", "--to", "casadi"]) == 0
+    assert {Path(p).name for p in capsys.readouterr().out.split()} == {"critic.casadi", "value.casadi", "policy.casadi"}
+    assert main(["export", "t"]) == 0
+    assert {p.name for p in (here / "t" / "export").glob("*.c")} == {"critic.c", "value.c", "policy.c"}
+    loaded = {n: ca.Function.deserialize((here / "t" / "export" / f"{n}.casadi").read_text()) for n in ("critic", "value", "policy")}
+    reference, q = rc.Reference.load(here / "t" / "reference.npz"), load_record(here / "t" / "critic.npz", CriticQ)
+    x, u = np.array([0.3]), np.array([-0.2])
+    assert float(loaded["critic"](x, u)) == pytest.approx(float(q.at(x, u)), rel=1e-12)
+    assert float(loaded["value"](x)) == pytest.approx(float(reference.V(x)), rel=1e-12)
+    assert float(loaded["policy"](x)) == pytest.approx(float(reference.policy(x)[0]), rel=1e-12)
+    assert main(["export", str(here)]) == 2
+    assert "must hold critic.npz or reference.npz" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -317,3 +338,23 @@ def test_settling_saturation_and_ends_of_a_known_path():
     assert elsewhere.settled["halves"] == np.inf
     with pytest.raises(rc.InputError, match="`rest`"):
         rc.compare(problem, policies, [1.6], rest=[0.0, 0.0])
+
+
+CACHED = "import sys; from rlctrl import cache; import jax; print(cache.keep(), jax.config.jax_compilation_cache_dir)"
+
+
+SETTINGS = [
+    ({}, "home/rlctrl"),
+    ({"RLCTRL_CACHE": "off"}, None),
+    ({"RLCTRL_CACHE": "mine"}, "mine"),
+    ({"JAX_COMPILATION_CACHE_DIR": "jax"}, "jax"),
+]
+
+
+@pytest.mark.parametrize(("setting", "kept"), SETTINGS)
+def test_compiled_programs_are_kept_where_the_user_says(tmp_path, setting, kept):
+    free = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "RLCTRL_"))}
+    free |= {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": "home"} | setting
+    done = subprocess.run([sys.executable, "-c", CACHED], cwd=tmp_path, env=free, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(kept), str(kept)]
+    assert kept is None or kept == "jax" or (tmp_path / kept).is_dir()

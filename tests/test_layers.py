@@ -39,6 +39,7 @@ ONLY = {
     "rlctrl.schema": ("rlctrl.configuration",),
     "rlctrl.outcome": ("rlctrl.experiment",),
     "rlctrl.artefacts": ("rlctrl.experiment",),
+    "rlctrl.cache": (),
     "rlctrl.templates": (),
     "rlctrl.completion": (),
     "rlctrl.report": (),
@@ -53,12 +54,14 @@ LAZY = {
         "rlctrl.interop.gymnasium",
     ),  # the registered environments are of the plants
     "pandas": ("rlctrl.interop.tables",),
+    "rlctrl.interop.folder": ("rlctrl.cli",),
     "rlctrl.interop.control": ("rlctrl.exchange",),  # methods of Plant and Trajectory that need other packages
     "rlctrl.interop.plant_file": ("rlctrl.exchange",),
     "rlctrl.interop.sampling": ("rlctrl.exchange",),
     "rlctrl.interop.tables": ("rlctrl.exchange",),
     "rlctrl.plots": ("rlctrl.experiment", "rlctrl.cli", "rlctrl.result"),
     "rlctrl.experiment": ("rlctrl.cli",),
+    "rlctrl.cache": ("rlctrl.cli",),
     "rlctrl.templates": ("rlctrl.cli",),
     "rlctrl.completion": ("rlctrl.cli",),
     "rlctrl.report": ("rlctrl.experiment", "rlctrl.cli"),

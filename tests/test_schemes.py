@@ -116,16 +116,12 @@ def trained(lqr, steps=60, policy=None, hidden=6, seed=0, **scheme):
 
 SCHEMES = {
     "notes": {},
-    "expected": {"target": "expected", "quadrature": 4},
     "double": {"target": "double"},
-    "five steps": {"horizon": 5},
     "expected, three steps": {"target": "expected", "horizon": 3, "quadrature": 3},
-    "semi": {"gradient": "semi", "refresh": 4},
-    "double semi": {"target": "double", "gradient": "semi"},
-    "no normaliser": {"normaliser": 0, "rate": 1e-3},
-    "batch": {"batch": 16, "sampling": "prioritised", "rate": 0.05},
-    "measured": {"rate": "measured"},
-    "parallel and uniform": {"plants": 4, "uniform": 0.5},
+    "semi, five steps": {"gradient": "semi", "refresh": 4, "horizon": 5},
+    "double semi": {"target": "double", "gradient": "semi", "normaliser": 1, "rate": 0.01},
+    "batch without normaliser": {"batch": 16, "sampling": "prioritised", "normaliser": 0, "rate": 1e-3},
+    "measured, parallel and uniform": {"rate": "measured", "plants": 4, "uniform": 0.5},
 }
 
 

@@ -111,6 +111,7 @@ FILES = {
     "reference.npz": "the reference: rc.Reference.load gives V*, Q*, π* back",
     "references.csv": "the table of references",
     "comparison.csv": "the table of policies",
+    "paths.csv": "the paths of the policy, a row for every path and time",
     "critic.npz": "the trained critic, to export",
     "actor.npz": "the trained actor, to export",
     "tables.tex": "tables for LaTeX",

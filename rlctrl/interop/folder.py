@@ -1,0 +1,58 @@
+"""What a run left in its folder, as CasADi Functions or C files for use elsewhere."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import casadi as ca
+
+from rlctrl.critic.actor import ActorPolicy
+from rlctrl.critic.network import CriticQ
+from rlctrl.errors import InputError, require
+from rlctrl.interop.casadi_export import as_casadi, write_c
+from rlctrl.reference import Reference
+from rlctrl.storage import load_record, write_whole
+
+KINDS = ("c", "casadi")
+
+
+def export(folder, kind) -> tuple[list[Path], dict[str, str]]:
+    """Write critic, actor, value and policy of the run in `folder` into its folder `export`: as C source (`kind` "c"), or as CasADi
+    Functions that `casadi.Function.load` reads ("casadi"). Returns the paths written, and sentences for what has no closed form.
+
+    Raises `InputError` if the folder holds neither a critic nor a reference.
+    """
+    require(kind in KINDS, "--to", f"must be one of {KINDS}", kind, "Use c or casadi.")
+    folder = Path(folder)
+    parts = dict(_parts(folder))
+    require(parts, "DIR", "must hold critic.npz or reference.npz", str(folder), "Give the folder that `rlctrl run` printed.")
+    functions, refused = {}, {}
+    for name, (thing, problem) in parts.items():
+        try:
+            functions[name] = as_casadi(thing, problem)
+        except InputError as error:
+            refused[name] = str(error)
+    (folder / "export").mkdir(exist_ok=True)
+    return [_write(function, folder / "export" / f"{name}.{kind}") for name, function in functions.items()], refused
+
+
+def _parts(folder):
+    """{name: (what to export, something that knows n and m)}."""
+    if (folder / "critic.npz").is_file() and (folder / "summary.json").is_file():
+        asked = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["asked"]
+        sizes = SimpleNamespace(n=len(asked["states"]), m=len(asked["inputs"]))
+        yield "critic", (load_record(folder / "critic.npz", CriticQ), SimpleNamespace(plant=sizes))
+    if (folder / "actor.npz").is_file():
+        yield "actor", (load_record(folder / "actor.npz", ActorPolicy), None)
+    if (folder / "reference.npz").is_file():
+        reference = Reference.load(folder / "reference.npz")
+        yield "value", (reference.value, None)
+        yield "policy", (reference.policy, None)
+
+
+def _write(function: ca.Function, path):
+    if path.suffix == ".c":
+        return write_c(function, path)
+    text = function.serialize()
+    write_whole(path, lambda file: file.write(text.encode()))
+    return path
