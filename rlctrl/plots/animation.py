@@ -64,12 +64,14 @@ def _frames(trajectory, which, shown, drawing, title):
     share = _shares(u, trajectory.inputs)
     canvas, scene, bars = _stage(x[: shown[-1] + 1], trajectory, drawing, title)
     still, size = canvas.copy_from_bbox(canvas.figure.bbox), np.ptp(scene.get_xlim())
+    counted = np.array_equal(trajectory.t, np.arange(len(trajectory.t)))  # no sampling time, or one of 1 s
     for k in shown:
         canvas.restore_region(still)
         trace = [] if drawing.reach else [(x[: k + 1, drawing.place], TRACE)]
         for points, pen in [*trace, *drawing.strokes(x[k], share[k], size)]:
             _show(scene, scene.add_line(Line2D(*np.asarray(points, float).T, **pen)))
-        _show(scene, scene.text(0.02, 0.98, f"t = {trajectory.t[k]:.2f} s", transform=scene.transAxes, va="top"))
+        clock = f"sample {k}" if counted else f"t = {trajectory.t[k]:.2f} s"
+        _show(scene, scene.text(0.02, 0.98, clock, transform=scene.transAxes, va="top"))
         for j, row in enumerate(share[k]):
             _show(bars, bars.add_line(Line2D([0, row], [-j, -j], **FORCE | {"linewidth": 6, "solid_capstyle": "butt"})))
             _show(bars, bars.text(1.05, -j, f"{u[k, j]:.3g}".replace("-", "−"), va="center"))
