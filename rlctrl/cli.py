@@ -3,9 +3,11 @@
 import argparse
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple
 
 from rlctrl.errors import InputError, NotConverged
+from rlctrl.storage import make_folder
 
 CODES = "exit codes: 0 done, 2 bad input, 3 not converged, 130 interrupted"
 
@@ -23,6 +25,11 @@ OPTIONS = {
     "folder": (("folder",), {"metavar": "DIR", "help": "what a run left"}),
     "new": (("name",), {"metavar": "NAME", "help": "of the plant and its files"}),
     "plant": (("name",), {"nargs": "?", "metavar": "NAME", "help": "a plant"}),
+    "figure": (
+        ("--figure",),
+        {"metavar": "FILE", "help": "draw the plant into FILE.pdf, .png or .svg; without a NAME every plant into the folder FILE"},
+    ),
+    "animate": (("--animate",), {"action": "store_true", "help": "also figures/animation.gif, of the first path"}),
     "shell": (("shell",), {"choices": ("bash", "zsh", "fish"), "help": "the shell"}),
     "out": (("--out",), {"metavar": "DIR", "help": "folder for the artefacts (default: runs/<name>-<time>)"}),
     "seed": (("--seed",), {"type": int, "metavar": "N", "help": "overrides the seed of the file"}),
@@ -52,13 +59,13 @@ COMMANDS = {
     "simulate": Command(
         "simulate one policy",
         "rlctrl simulate examples/pendulum.toml --policy lqr_clipped",
-        ("file", "policy", "out", "seed", "resume", "quiet"),
+        ("file", "policy", "animate", "out", "seed", "resume", "quiet"),
     ),
     "export": Command(
         "write critic, actor, value and policy of a run as C or as CasADi Functions", "rlctrl export results --to c", ("folder", "to")
     ),
     "report": Command("write report.html again from what a run or solve left", "rlctrl report results --latex", ("folder", "latex")),
-    "plants": Command("list the plants, or describe one", "rlctrl plants pendulum", ("plant",)),
+    "plants": Command("list the plants, describe one, or draw them", "rlctrl plants pendulum --figure pendulum.pdf", ("plant", "figure")),
     "completion": Command("print a completion script for a shell", 'eval "$(rlctrl completion bash)"', ("shell",)),
 }
 
@@ -111,13 +118,13 @@ def _compare(options):
 
 
 def _simulate(options):
-    _staged(options, "simulate", (options.policy or "reference",))
+    _staged(options, "simulate", (options.policy or "reference",), options.animate)
 
 
-def _staged(options, command, policies=None):
+def _staged(options, command, policies=None, animate=False):
     run = import_module("rlctrl.experiment").run_file
     quiet = options.quiet
-    folder, found = run(options.file, options.out, options.seed, not quiet, command, options.resume, policies)
+    folder, found = run(options.file, options.out, options.seed, not quiet, command, options.resume, policies, animate)
     if not quiet:
         print(_closing(found))
     print(folder)
@@ -185,6 +192,9 @@ def _completion(options):
 
 def _plants(options):
     plants = import_module("plants")
+    if options.figure is not None:
+        _plant_figures(plants, options.name, Path(options.figure))
+        return
     if options.name is None:
         for name in plants.names():
             print(f"{name:20} {plants.PLANTS[name].__doc__.splitlines()[0]}")
@@ -198,3 +208,18 @@ def _plants(options):
     for name, value in plant.params.items():
         print(f"param  {name:24} {value}")
     print(f"source {plant.source}")
+
+
+def _plant_figures(plants, name, path):
+    """The figure of one plant into a file, or of all into a folder, each about its own equilibrium; says what was written."""
+    plots = import_module("rlctrl.plots")
+    if name is not None:
+        plots.file_kind(path)  # refused before anything is computed
+        files = {name: path}
+    else:
+        make_folder(path)
+        files = {n: path / f"{n}.png" for n in plants.names()}
+    for each, file in files.items():
+        default = plants.default(each)
+        figure, _ = default.plant.plot(about=default.equilibrium, dt=default.dt)
+        print(plots.save_as(figure, file), flush=True)

@@ -172,12 +172,13 @@ def _unused(name, taken):
     return next(n for k in range(1, len(taken) + 2) if (n := name if k == 1 else f"{name} {k}") not in taken)
 
 
-def run_file(path, out=None, seed=None, progress=False, command="run", resume=False, policies=None) -> tuple[Path, dict]:
+def run_file(path, out=None, seed=None, progress=False, command="run", resume=False, policies=None, animate=False) -> tuple[Path, dict]:
     """Run the stages of a command on a TOML file and leave their artefacts in the folder `out` (default runs/<name>-<time>); returns the
     folder and the summary.
 
     The artefacts are gathered in a hidden neighbour of `out` and moved in when all are complete, so a failed run leaves nothing. What a
-    killed run needs to go on waits there too; `resume` takes it up. `policies` overrides those of [comparison].
+    killed run needs to go on waits there too; `resume` takes it up. `policies` overrides those of [comparison]. `animate`
+    the first path of the first policy compared, as figures/animation.gif.
     """
     experiment = load(path)
     if seed is not None:
@@ -185,13 +186,24 @@ def run_file(path, out=None, seed=None, progress=False, command="run", resume=Fa
         experiment = replace(experiment, seed=seed)
     if policies is not None:
         experiment = replace(experiment, compared=tuple(policies))
+    plant = experiment.problem.plant
+    if animate:
+        import_module("rlctrl.plots").drawing_of(plant.states, plant.inputs, plant)  # refused before anything is computed
     out = _folder(experiment, out)
     with gathered(out, _mark(experiment, command), resume) as (folder, state):
         run = execute(experiment, command, state, progress)
         _save(run, folder)
-        draw = lambda plots: plots.run_figures(run)
+        draw = partial(_figures, run, folder if animate else None)
         cut = partial(run_slices, run) if run.reference is not None else dict
         return out, _written(folder, draw, arrays(run), cut, lambda: summary(run), run.seconds)
+
+
+def _figures(run, folder, plots):
+    """The figures of a run by name; with a `folder`, its animation is written there beside them."""
+    if folder is not None:
+        path = next(iter(run.comparison.trajectories.values()))
+        path.animate(folder / "figures" / "animation.gif", plant=run.experiment.problem.plant)
+    return plots.run_figures(run)
 
 
 def _mark(experiment, command):

@@ -17,6 +17,7 @@ from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, first_line, nearest, require, strict
 from rlctrl.exchange import PlantExchange
 from rlctrl.noise import Gaussian
+from rlctrl.result import PlantFigure
 from rlctrl.tree import saved
 
 
@@ -91,7 +92,7 @@ class Parameters:
 
 @strict
 @dataclass(frozen=True, eq=False)
-class Plant(PlantExchange):
+class Plant(PlantExchange, PlantFigure):
     """A stochastic plant: dX = drift dt + diffusion dW, or X_+ = update(X, u, w).
 
     `states`, `inputs`: sequences of `Signal`, n and m of them. `drift(x, u, p)` returns n CasADi expressions per second; `diffusion(x, u,

@@ -133,6 +133,12 @@ class Problem:
             following = self._flow(x, u, p) + np.sqrt(self.dt) * self.plant.diffusion_function(x, u, p) @ w  # type: ignore[misc]
         return x, u, w, p, ca.densify(following), self.reward_of(x, u, p)
 
+    @functools.cached_property
+    def map_function(self) -> ca.Function:
+        """CasADi function (x, u, w, p) → next state, before wrap and exit rule: `kernel`'s, for a few paths without compiling."""
+        x, u, w, p, following, _ = self.symbolic()
+        return ca.Function("update", [x, u, w, p], [following])
+
     def reward_of(self, x, u, p):
         """The reward per step as a CasADi expression of symbols x, u and the parameter vector p."""
         return self._scalar("reward", self.reward_expression, x, u, p=p)

@@ -12,13 +12,13 @@ from scipy import special
 from rlctrl.errors import InputError, require, require_whole, strict
 from rlctrl.exchange import TrajectoryExchange
 from rlctrl.policy import as_policy
-from rlctrl.result import Result
+from rlctrl.result import Filmed
 from rlctrl.tree import saved
 
 
 @saved
 @dataclass(frozen=True, eq=False)
-class Trajectory(Result, TrajectoryExchange):
+class Trajectory(Filmed, TrajectoryExchange):
     """Paths of a batch, time before coordinate.
 
     `x` (batch, steps+1, n), `u` (batch, steps, m), `r` (batch, steps) reward per step, `w` is not kept. `alive` (batch, steps+1) is False

@@ -65,6 +65,14 @@ def write_whole(path, write):
         raise
 
 
+def make_folder(path):
+    """Make a folder and those above it; `InputError` where that cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"`path` must be a folder or a name for one; {path}: {error.strerror}. Choose another.") from None
+
+
 def fingerprint(value) -> str:
     """A hash of a record, or of lists of records and numbers: equal for equal contents."""
     arrays: dict[str, np.ndarray] = {}

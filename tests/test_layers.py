@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Every row: an imported module with all below it, and the modules (with all below them) that alone may import it.
 ONLY = {
     "matplotlib": ("rlctrl.plots",),
+    "PIL": ("rlctrl.plots",),  # palettes and GIF files
     "casadi": (
         "plants",
         "rlctrl.plant",

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -37,6 +38,10 @@ def results():
     return reference, training, decomposition, comparison
 
 
+def run(*parts):
+    return SimpleNamespace(**dict(zip(("reference", "training", "decomposition", "comparison"), parts, strict=True)))
+
+
 def thin(training, decomposition, comparison):
     """Results of the same shape with one state, two inputs; what was learnt is cut out of the others."""
     signals = {"states": (rc.Signal("speed", "m/s", 0, 2),), "inputs": decomposition.reference.inputs}
@@ -54,7 +59,7 @@ def thin(training, decomposition, comparison):
 
 @pytest.fixture(scope="module")
 def figures(results):
-    return plots.run_figures(*results)
+    return plots.run_figures(run(*results))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +84,7 @@ def test_every_figure_is_there(figures):
 
 
 def test_one_state(results):
-    figures = plots.run_figures(*thin(*results[1:]))
+    figures = plots.run_figures(run(*thin(*results[1:])))
     assert set(figures) == NAMES
     counts = {name: len(panels(figure)) for name, figure in figures.items()}
     assert (counts["closed_loop"], counts["value_and_policy"], counts["q_slices"]) == (3, 3, 3)

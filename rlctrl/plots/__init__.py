@@ -15,9 +15,12 @@ from matplotlib.figure import Figure
 from rlctrl.analysis import Comparison, Coverage, Decomposition, Sources, WidthStudy
 from rlctrl.critic import Training
 from rlctrl.errors import require
-from rlctrl.plots.drawing import STYLE, save, step_panel, tiles
+from rlctrl.plant import Plant
+from rlctrl.plots.animation import animate
+from rlctrl.plots.drawing import STYLE, file_kind, save, save_as, step_panel, tiles
 from rlctrl.plots.learning import cut_panel, e_q_panel, e_star_panel, fields_of, lyapunov_panel, spectrum_panel, td_panel, terms_panel
 from rlctrl.plots.paths import returns_panel, signal_panels
+from rlctrl.plots.plant import caption, portrait, portrait_layout
 from rlctrl.plots.references import (
     beside_panel,
     convergence_panel,
@@ -27,6 +30,7 @@ from rlctrl.plots.references import (
     value_layout,
     value_slices,
 )  # fmt: skip
+from rlctrl.plots.shapes import drawing_of
 from rlctrl.plots.studies import coverage_panel, distance_panel, pairs, sources_panel, steps_panel, width_panel
 from rlctrl.plots.theory import budget_panel, rates_panel, theory_panel
 from rlctrl.reference import Reference
@@ -112,6 +116,16 @@ def _drawn(layout, result, ax=None):
         return ax.get_figure(root=True), ax
 
 
+def plant_figure(plant, ax=None, about=None, dt=None, horizon=None, seed=0):
+    """The figure of a plant, as `rc.Plant.plot` says."""
+    found = portrait(plant, about, dt, horizon, seed)
+    figure, axes = _drawn(portrait_layout, found, ax)
+    if ax is None and isinstance(figure, Figure):
+        figure.suptitle(caption(found), fontsize=9)
+    return figure, axes
+
+
+draw.register(Plant, plant_figure)
 draw.register(Reference, partial(_drawn, lambda reference: value_layout(reference, planes(reference)[0])))
 draw.register(Trajectory, partial(_drawn, lambda path: [7.0, 1.35, 1, *signal_panels({"": path})]))
 draw.register(Training, partial(_drawn, lambda training: [5.0, 3.0, 1, partial(td_panel, training)]))
@@ -124,4 +138,4 @@ draw.register(
 )
 draw.register(WidthStudy, partial(_drawn, lambda w: [5.0, 3.4, 1, partial(width_panel, w)]))
 
-__all__ = ["draw", "run_figures", "save", "solve_figures"]
+__all__ = ["animate", "draw", "drawing_of", "file_kind", "plant_figure", "run_figures", "save", "save_as", "solve_figures"]

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, NullFormatter
 
+from rlctrl.errors import require
 from rlctrl.plots.numbers import write_numbers
 from rlctrl.storage import write_whole
 
@@ -37,11 +38,35 @@ def save(figure, folder, name):
     The figure's layout is settled by this and stays as it is.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
+    _settle(figure)
+    for kind in METADATA:
+        _write(figure, Path(folder) / f"{name}.{kind}", kind)
+    write_numbers(figure, Path(folder) / f"{name}.csv")
+
+
+@mpl.rc_context(STYLE)
+def save_as(figure, path) -> Path:
+    """Write a figure to one file by its suffix, .pdf, .png or .svg. Raises `InputError` for another suffix or a folder that is missing."""
+    path, kind = Path(path), file_kind(path)
+    _settle(figure)
+    _write(figure, path, kind)
+    return path
+
+
+def file_kind(path) -> str:
+    """One of pdf, png and svg, by the suffix; raises `InputError` for another."""
+    kind = Path(path).suffix.lower().lstrip(".")
+    require(kind in METADATA, "path", "must end in .pdf, .png or .svg", str(path), "Use e.g. figure.pdf.")
+    return kind
+
+
+def _settle(figure):
     figure.draw_without_rendering()
     figure.set_layout_engine(None)  # solving it again per format would take most of the time, and differ a little
-    for kind, metadata in METADATA.items():
-        write_whole(Path(folder) / f"{name}.{kind}", partial(figure.savefig, format=kind, metadata=metadata, dpi=DPI))
-    write_numbers(figure, Path(folder) / f"{name}.csv")
+
+
+def _write(figure, path, kind):
+    write_whole(path, partial(figure.savefig, format=kind, metadata=METADATA[kind], dpi=DPI))
 
 
 def tiles(width, height, columns, *panels) -> Figure:
@@ -94,6 +119,13 @@ def turns(axis, signal):
     if signal.periodic and signal.unit == "rad":
         axis.set_major_locator(MultipleLocator(np.pi / 2))
         axis.set_major_formatter(lambda value, _: TURNS.get(round(2 * value / np.pi), f"{round(2 * value / np.pi)}π/2"))
+
+
+def broken(points, *signals):
+    """Points (k, coordinates) with a row of nan wherever a periodic one of the coordinates' signals (or None) passes its seam."""
+    periods = [s.high - s.low if s is not None and s.periodic else np.inf for s in signals]
+    seams = np.flatnonzero(np.any(np.abs(np.diff(points, axis=0)) > 0.5 * np.array(periods), axis=1)) + 1
+    return np.insert(points, seams, np.nan, axis=0)
 
 
 def frame(ax, signal, whole=True):

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle, StepPatch
+from matplotlib.quiver import Quiver
 from matplotlib.ticker import FixedLocator
 
 from rlctrl.storage import write_whole
@@ -46,6 +47,9 @@ def _drawn(ax):
             yield "points", _name(item), [(x, y, v) for (x, y), v in zip(points, values, strict=False)]
         elif isinstance(item, LineCollection):
             yield "intervals", _name(item), [(x, y, "") for segment in item.get_segments() for x, y in np.asarray(segment)]
+        elif isinstance(item, Quiver):
+            angles = np.degrees(np.arctan2(item.V, item.U))
+            yield "directions", _name(item), [(x, y, v) for (x, y), v in zip(np.asarray(item.XY), np.ravel(angles), strict=True)]
         elif isinstance(item, PolyCollection):
             yield "band", _name(item), [(x, y, "") for path in item.get_paths() for x, y in np.asarray(path.vertices)]
     for image in ax.images:

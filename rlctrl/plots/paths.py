@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from rlctrl.plots.drawing import GREY, PENS, frame, legend, number, scale
+from rlctrl.plots.drawing import GREY, PENS, broken, frame, legend, number, scale
 
 PATHS = 3  # shown per policy
 
@@ -42,10 +42,9 @@ def _paths(ax, t, values, signal, pen):
     """Some paths on the noise that all policies met, the first one bold; of an input that one alone. An angle is broken at its seam."""
     count = 1 if pen["drawstyle"] == "steps-post" else PATHS
     chosen = values[np.unique(np.linspace(0, len(values) - 1, count).astype(int))]
-    period = signal.high - signal.low if signal.periodic else np.inf
     for k, row in enumerate(chosen):
-        seams = np.flatnonzero(np.abs(np.diff(row)) > 0.5 * period) + 1
-        ax.plot(np.insert(t, seams, np.nan), np.insert(row, seams, np.nan), **pen | ({"linewidth": 0.6, "label": None} if k else {}))
+        points = broken(np.stack([t, row], -1), None, signal)
+        ax.plot(*points.T, **pen | ({"linewidth": 0.6, "label": None} if k else {}))
 
 
 def _band(ax, t, values, _, pen):
