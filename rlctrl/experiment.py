@@ -189,8 +189,8 @@ def run_file(path, out=None, seed=None, progress=False, command="run", resume=Fa
     plant = experiment.problem.plant
     if animate:
         import_module("rlctrl.plots").drawing_of(plant.states, plant.inputs, plant)  # refused before anything is computed
-    out = _folder(experiment, out)
-    with gathered(out, _mark(experiment, command), resume) as (folder, state):
+    mark, out = _mark(experiment, command, out), _folder(experiment, out)
+    with gathered(out, mark, resume) as (folder, state):
         run = execute(experiment, command, state, progress)
         _save(run, folder)
         draw = partial(_figures, run, folder if animate else None)
@@ -206,9 +206,9 @@ def _figures(run, folder, plots):
     return plots.run_figures(run)
 
 
-def _mark(experiment, command):
-    """What a workspace belongs to: the same file, seed, policies and version."""
-    return fingerprint([experiment.text, experiment.seed, experiment.compared, command, rc.__version__])
+def _mark(experiment, command, out):
+    """What a workspace belongs to: the same file, seed, policies, version, and folder if it was named."""
+    return fingerprint([experiment.text, experiment.seed, experiment.compared, command, rc.__version__, str(out)])
 
 
 def _save(run, folder):
@@ -235,8 +235,8 @@ def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, d
         takes = isinstance(experiment.method, rc.GridDP)
         require(takes, "--checkpoint", "needs a reference by GridDP", type(experiment.method).__name__, "Leave it out.")
         experiment = replace(experiment, method=replace(experiment.method, checkpoint=checkpoint))
-    out = _folder(experiment, out)
-    with gathered(out, _mark(experiment, "solve")) as (folder, _):
+    mark, out = _mark(experiment, "solve", out), _folder(experiment, out)
+    with gathered(out, mark) as (folder, _):
         solved = solve_all(experiment, progress)
         for name, reference in solved.references.items():
             reference.save(folder / f"reference_{name.replace(' ', '_')}")

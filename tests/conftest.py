@@ -19,3 +19,15 @@ def _few_programs_in_memory():
     import jax
 
     jax.clear_caches()
+
+
+# Whole files go to one process each, so that they share what is compiled. The longest first: else one of them is left for the end, alone.
+LONG = (
+    "learning", "schemes", "dp_options", "spectral", "decomposition", "fuzz", "hjb", "studies", "solve_command", "critic", "cross_checks",
+    "open_loop", "commands", "experiment",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}": k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
