@@ -1,6 +1,7 @@
 """Batched rollouts of a problem under a policy, and Monte-Carlo returns with confidence intervals (T1)."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from rlctrl.errors import InputError, require, require_whole, strict
+from rlctrl.errors import require, require_numbers, require_whole, strict
 from rlctrl.exchange import TrajectoryExchange
 from rlctrl.policy import as_policy
+from rlctrl.problem import Problem
 from rlctrl.result import Result
 from rlctrl.tree import saved
 
@@ -73,7 +75,7 @@ def _rollout(kernel, policy, x0, key, steps):
 
 
 @strict
-def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
+def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
     """Roll a batch of a `problem` out for `steps` steps from `x0`, (n,) or (batch, n).
 
     The noise depends on `seed`, the batch size and the step alone: two policies on equal arguments meet the same noise (common random
@@ -103,7 +105,7 @@ def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
 
 
 @strict
-def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) -> Return:
+def monte_carlo(problem: Problem, policy, x0, steps=None, paths=1000, seed=0, tail: Callable | None = None) -> Return:
     """Discounted return of a `policy` on a `problem` from `x0` (n,), or averaged over `x0` (batch, n): `paths` paths from each, from
     `seed`.
 
@@ -131,10 +133,9 @@ def horizon(gamma, steps, small=1e-6, least=1) -> int:
 
 def initial_states(x0) -> np.ndarray:
     """x0 as (batch, n), or `InputError`."""
-    try:
-        return np.atleast_2d(np.asarray(x0, float))
-    except (TypeError, ValueError):
-        raise InputError(f"`x0` must be an array of numbers; got {x0!r}. Pass one row per initial state.") from None
+    starts = np.atleast_2d(require_numbers("x0", x0, "Pass one row per initial state."))
+    require(len(starts) > 0, "x0", "must hold at least one state", starts.shape, "Pass one row per initial state.")
+    return starts
 
 
 def half_width(samples: Any, starts: int = 1) -> float:

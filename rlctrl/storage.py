@@ -59,10 +59,17 @@ def write_whole(path, write):
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)  # as an ordinary open() would have made it
-        os.replace(temporary, path)
+        _moved(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _moved(temporary, path):
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"`path` must be the name of a file; {path}: {error.strerror}. Choose another name.") from None
 
 
 def fingerprint(value) -> str:

@@ -5,6 +5,7 @@ p^θ is fitted to argmax_u Q̂(x, u) at those states (searched for within the in
 from p^θ(x) where it has none), by Levenberg–Marquardt: with a critic trained in between, policy iteration.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from rlctrl.critic.least_squares import attempt, first_damping
 from rlctrl.critic.network import Network
 from rlctrl.critic.rules import RuleState, adam, first_state
 from rlctrl.errors import nearest, require, require_number, require_whole, strict
+from rlctrl.kinds import Numbers
 from rlctrl.maximise import maximise
 from rlctrl.plant import box
 from rlctrl.policy import Policy
@@ -41,9 +43,9 @@ class Actor:
     """
 
     kind: str = "mlp"
-    hidden: Any = 32
+    hidden: int | Sequence[int] = 32
     activation: str = "tanh"
-    gain: Any = None
+    gain: Numbers | None = None
     improve: str = "greedy"
     rate: float = 1e-2
     every: int | None = None

@@ -5,6 +5,7 @@ Matrices are therefore kept transposed, (N_C2, N_C1), so that row-major order is
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ class Critic:
     the initial hidden pre-activations (of a shallow critic, the norm of its first weights). Raises `InputError` for unknown names or sizes.
     """
 
-    hidden: Any = 32
+    hidden: int | Sequence[int] = 32
     activation: str = "tanh"
     features: Any = "sincos"
     degree: int = 2

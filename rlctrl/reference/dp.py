@@ -5,14 +5,16 @@ policy, so the fine grid sees few maximisations. Stopping rule: see `policy_iter
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rlctrl.axis import ORDERS, make_axis
-from rlctrl.errors import require, require_number, require_whole, strict
+from rlctrl.errors import require, require_number, require_numbers, require_whole, strict
 from rlctrl.grid import Grid, continued, nearest_nodes
+from rlctrl.kinds import FilePath
 from rlctrl.maximise import input_set
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
@@ -57,17 +59,17 @@ class GridDP:
     memory: float | None = None
     iterations: int = 200
     start: Reference | None = None
-    checkpoint: Any = None
+    checkpoint: FilePath | None = None
 
     def __post_init__(self):
         require(self.order in ORDERS, "order", f"must be one of {ORDERS}", self.order, "Use 1 where V has kinks.")
-        given = (self.shape,) if np.ndim(self.shape) == 0 else tuple(self.shape)
-        shape = tuple(tuple(float(v) for v in s) if np.ndim(s) else s for s in given)
+        given = tuple(self.shape) if _listed(self.shape) else (self.shape,)
+        shape = tuple(tuple(require_numbers("shape", s).ravel().tolist()) if _listed(s) else s for s in given)
         for axis in shape:
             require_whole(
                 "shape", len(axis) if isinstance(axis, tuple) else axis, 2 * (self.order + 2), "Give that many nodes or more per state."
             )
-        for count in np.atleast_1d(np.asarray(self.inputs, dtype=object)):
+        for count in self.inputs if _listed(self.inputs) else [self.inputs]:
             require_whole("inputs", count, 3, "Use e.g. 21 candidates per continuous input.")
         require_whole("quadrature", self.quadrature, 1, "Use 5 nodes per noise channel.")
         require_whole("iterations", self.iterations, 1, "Use 200.")
@@ -170,6 +172,10 @@ class GridDP:
                 break
             levels.insert(0, half)
         return levels
+
+
+def _listed(value):
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ the monotone stencil had to drop; for `exit="free"` the truncation (on the level
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,7 +51,7 @@ class HJB:
     target between the nodes, unbounded inputs without closed form, and a problem without discount, end and rest state.
     """
 
-    shape: Any
+    shape: int | Sequence[int]
     order: int = 2
     inputs: Any = 21
     tolerance: float = 1e-8
