@@ -62,7 +62,7 @@ def continuous(plant: Plant, cost_to_go: Callable, R, discount_rate: float = 0.0
     R = _matrix("R", R, (plant.m, plant.m), definite=True)
     x, u, p = plant.symbols()
     require(plant.drift_function is not None, "plant", "must have a drift", plant.name, "Use discrete.")
-    drift, sigma = plant.drift_function(x, u, p), plant.diffusion_function(x, u, p)
+    drift, sigma = (function(x, u, p) for function in (plant.drift_function, plant.diffusion_function) if function is not None)
     gain = ca.jacobian(drift, u)
     affine = not ca.depends_on(gain, u) and not ca.depends_on(sigma, u)
     require(affine, "plant", "must be affine in u with noise free of u", plant.name, "Use discrete.")
@@ -88,7 +88,8 @@ def stochastic(
     """Problem (exit "free") and `Exact` method of the stochastic construction: cost sᵀQs + aᵀRa, P ⪰ Q, `rotation(s)` an orthogonal matrix
     of CasADi expressions, w ~ N(0, `covariance`). V* = −sᵀPs − γ/(1−γ)·tr(P·covariance). `states`, `inputs`: Signals; by default
     dimensionless states within ±3 and unbounded inputs."""
-    G = _matrix("G", G, np.shape(G))
+    G = np.atleast_2d(require_numbers("G", G))
+    G = _matrix("G", G, G.shape)
     n, m = G.shape
     P, R = _matrix("P", P, (n, n), definite=True), _matrix("R", R, (m, m), definite=True)
     Q, covariance = _matrix("Q", Q, (n, n)), _matrix("covariance", covariance, (n, n))

@@ -47,7 +47,7 @@ def require_numbers(argument, value, way_out="Pass a NumPy array, or lists of eq
 
 def require_together(**arrays):
     """Raise `InputError`, naming the last of these arrays, unless their leading axes broadcast."""
-    (first, _), (last, _) = list(arrays.items())[0], list(arrays.items())[-1]
+    first, last = next(iter(arrays)), list(arrays)[-1]
     try:
         np.broadcast_shapes(*(a.shape[:-1] for a in arrays.values()))
     except ValueError:
@@ -80,7 +80,7 @@ def strict(target):
         except (InputError, NotConverged):
             raise
         except Exception:
-            _blame(target.__name__, signature, args, kwargs)
+            _blame(target.__qualname__, signature, args, kwargs)
             raise
 
     if inspect.isclass(target):

@@ -46,8 +46,19 @@ def is_whole(value) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(int(value)) < 2**63
 
 
+def is_path(value) -> bool:
+    """Whether it can name a file."""
+    return isinstance(value, str | os.PathLike) and str(value) not in ("", ".", "/") and "\0" not in str(value)
+
+
+def is_list(value) -> bool:
+    """Whether it is a list, tuple or array, not a single number or a string."""
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and getattr(value, "ndim", 1) > 0
+
+
 Numbers = Annotated[Any, Kind("an array of numbers, or lists of equal length", is_numeric)]
-FilePath = Annotated[Any, Kind("the path of a file", lambda value: isinstance(value, str | os.PathLike) and "\0" not in str(value))]
+Counts = Annotated[Any, Kind("a whole number, or a list of them", lambda v: all(map(is_whole, v)) if is_list(v) else is_whole(v))]
+FilePath = Annotated[Any, Kind("the path of a file", is_path)]
 OPEN = (Any, inspect.Parameter.empty, object)  # annotations that ask for nothing
 KNOWN = {
     bool: Kind("True or False", lambda value: isinstance(value, bool | np.bool_)),
@@ -80,8 +91,5 @@ def kind_of(annotation) -> Kind | None:
 def _sequence(inner):
     """A list of the inner kind, if any is stated."""
 
-    def holds(value):
-        listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and getattr(value, "ndim", 1) > 0
-        return listed and (inner is None or all(inner.holds(part) for part in value))
-
+    holds = lambda value: is_list(value) and (inner is None or all(map(inner.holds, value)))
     return Kind("a list" + (f" with entries that are each {inner.words}" if inner else ""), holds)

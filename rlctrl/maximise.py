@@ -1,7 +1,6 @@
 """Maximum over the inputs: enumerated candidates, then a local search well below their spacing."""
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.errors import require, require_whole
+from rlctrl.kinds import is_list
 from rlctrl.tree import record
 
 ROUNDS = 6  # of the local search
@@ -49,7 +49,7 @@ class InputSet:
 
 def input_set(signals, count) -> InputSet:
     """`count` equally spaced candidates per continuous input (one number, or one per input); finite inputs list their values."""
-    counts = list(count) if isinstance(count, Sequence | np.ndarray) and np.ndim(count) else [count] * len(signals)
+    counts = list(count) if is_list(count) else [count] * len(signals)
     require(len(counts) == len(signals), "inputs", f"must be one number, or {len(signals)} of them", count, "Use e.g. 21.")
     for number in counts:
         require_whole("inputs", number, 3, "Use e.g. 21 candidates per input.")

@@ -60,6 +60,7 @@ class MPC(Policy):
         shape = jax.ShapeDtypeStruct((*x.shape[:-1], self._plant.m), jnp.float64)
         return jax.pure_callback(self._inputs, shape, x, vmap_method="expand_dims")
 
+    @strict
     def __call__(self, x):
         return self.act(x) if isinstance(x, Tracer) else self._inputs(x)
 

@@ -29,6 +29,13 @@ def _tensor(nodes, weights, q):
     return points, mass / mass.sum()
 
 
+def _channels(w, q):
+    """w (..., q) in JAX, or `InputError`."""
+    w = w if isinstance(w, jax.Array) else jnp.asarray(require_numbers("w", w))
+    require(w.ndim > 0 and w.shape[-1] == q, "w", f"must have last axis {q}", w.shape, "One column per channel.")
+    return w
+
+
 def _check_order(order, q):
     whole = is_whole(order) and 1 <= order <= ORDER
     require(whole, "order", f"of a quadrature must be a whole number from 1 to {ORDER}", order, "Use e.g. 5 nodes per channel.")
@@ -69,9 +76,10 @@ class Gaussian:
     @strict
     def logpdf(self, w: Numbers):
         """Log-density at w (..., q)."""
-        w = jnp.asarray(w)
+        w = _channels(w, self.q)
         return -0.5 * jnp.sum(jnp.square(w), -1) - 0.5 * self.q * jnp.log(2 * jnp.pi)
 
+    @strict
     def quadrature(self, order):
         """Gauss–Hermite nodes (order^q, q) and weights, exact for polynomials of degree 2·order−1 in each channel."""
         _check_order(order, self.q)
@@ -108,9 +116,10 @@ class Uniform:
     @strict
     def logpdf(self, w: Numbers):
         """Log-density at w (..., q): −q·log 2 inside the cube, −∞ outside."""
-        inside = jnp.all(jnp.abs(jnp.asarray(w)) <= 1, -1)
+        inside = jnp.all(jnp.abs(_channels(w, self.q)) <= 1, -1)
         return jnp.where(inside, -self.q * jnp.log(2.0), -jnp.inf)
 
+    @strict
     def quadrature(self, order):
         """Gauss–Legendre nodes (order^q, q) and weights."""
         _check_order(order, self.q)
@@ -147,9 +156,10 @@ class Exponential:
     @strict
     def logpdf(self, w: Numbers):
         """Log-density at w (..., q): −Σw where w ≥ 0, −∞ elsewhere."""
-        w = jnp.asarray(w)
+        w = _channels(w, self.q)
         return jnp.where(jnp.all(w >= 0, -1), -jnp.sum(w, -1), -jnp.inf)
 
+    @strict
     def quadrature(self, order):
         """Gauss–Laguerre nodes (order^q, q) and weights."""
         _check_order(order, self.q)
@@ -196,15 +206,16 @@ class Finite:
     @strict
     def sample(self, key: Key, shape: Sequence[int] = ()):
         """Draws of shape (*shape, q) from a JAX random key."""
-        index = jax.random.choice(key, len(self.probabilities), shape, p=jnp.asarray(self.probabilities))
+        index = jax.random.choice(key, len(self.probabilities), tuple(shape), p=jnp.asarray(self.probabilities))
         return jnp.asarray(self.nodes)[index]
 
     @strict
     def logpdf(self, w: Numbers):
         """Log-probability of w (..., q): −∞ where w is none of the nodes."""
-        hit = jnp.all(jnp.abs(jnp.asarray(w)[..., None, :] - self.nodes) <= 1e-9, -1)
+        hit = jnp.all(jnp.abs(_channels(w, self.q)[..., None, :] - self.nodes) <= 1e-9, -1)
         return jnp.log(jnp.sum(hit * self.probabilities, -1))
 
+    @strict
     def quadrature(self, order):
         """The nodes and probabilities themselves."""
         _check_order(order, 0)

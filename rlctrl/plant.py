@@ -48,7 +48,8 @@ class Signal:
         require(numbers, "low, high", f"of signal '{self.name}' must be numbers", (self.low, self.high), "Leave a bound out for none.")
         low, high = float(self.low), float(self.high)
         rule = f"of signal '{self.name}' must leave a box that is not empty: low < high"
-        require(low < high, "low, high", rule, (low, high), "Exchange or widen the bounds.")
+        wide = low < high and (high - low < np.inf or np.inf in (high, -low))
+        require(wide, "low, high", rule, (low, high), "Exchange or widen the bounds.")
         closed = not self.periodic or np.isfinite(high - low)
         require(closed, "periodic", f"of signal '{self.name}' needs finite bounds", (low, high), "Give low and high, e.g. -pi, pi.")
         object.__setattr__(self, "low", low)
@@ -171,6 +172,7 @@ class Plant(PlantExchange):
         parts = [np.asarray(params[name], float).ravel(order="F") for name in self.params]
         return np.concatenate(parts) if parts else np.zeros(0)
 
+    @strict
     def with_params(self, **changes) -> "Plant":
         """The same plant with some parameters changed; nothing is recompiled. Raises `InputError` for an unknown name."""
         for word, value in changes.items():
@@ -232,6 +234,7 @@ class Plant(PlantExchange):
         assert self.diffusion_function is not None
         return Gaussian(self.diffusion_function.size2_out(0))
 
+    @strict
     def jacobian(self, x, u) -> tuple[np.ndarray, np.ndarray]:
         """A = ∂f/∂x (n, n) and B = ∂f/∂u (n, m) of the drift, or of the update at the mean of w, at one point."""
         xs, us, p = self.symbols()

@@ -24,10 +24,12 @@ class Policy:
         """Inputs (..., m) at states x (..., n), in JAX."""
         raise NotImplementedError
 
+    @strict
     def clipped(self, low, high) -> "ClippedPolicy":
         """The same policy with its inputs clipped to [low, high], numbers or (m,)."""
         return ClippedPolicy(self, require_numbers("low", low), require_numbers("high", high))
 
+    @strict
     def __call__(self, x):
         if isinstance(x, Tracer):
             return self.act(x)
@@ -156,6 +158,6 @@ def _host_shape(policy, n):
         return np.shape(policy(np.zeros((2, n))))
     except Exception as error:
         raise InputError(
-            f"`policy` must map states (batch, {n}) to inputs; on zeros it raised {type(error).__name__}: {error}. "
+            f"`policy` must map states (batch, {n}) to inputs; on zeros it raised {type(error).__name__}: {first_line(error)}. "
             "Work on the last axis: x[..., 0]."
         ) from error

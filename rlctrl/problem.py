@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import casadi as ca
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
-from rlctrl.errors import InputError, require, require_number, require_numbers, require_together, require_whole, strict
+from rlctrl.density import log_density
+from rlctrl.errors import require, require_number, require_numbers, require_together, require_whole, strict
 from rlctrl.generator import Generator
 from rlctrl.kernel import Kernel
 from rlctrl.plant import Plant, as_matrix, box, closed, finite_box
@@ -271,7 +271,7 @@ class Problem:
         """Log-density of f(x_next|x, u) before clipping, (...).
 
         Needs a map affine in w, X_+ = Φ + Γw. Where Γ has fewer columns than states the density is taken on the affine set
-        Φ + range Γ and is −∞ off it (tolerance 1e-9 relative). Periodic coordinates are summed over one turn either way.
+        Φ + range Γ and is −∞ off it (tolerance 1e-9 relative). Periodic coordinates are summed over all turns that carry mass.
         Raises `InputError` if the noise does not enter affinely or Γ loses rank.
         """
         require(self.affine_noise is not None, "update", "must be affine in w for a density", self.plant.name, "Use sample() or moments().")
@@ -280,26 +280,7 @@ class Problem:
         require_together(x=x, u=u, x_next=x_next)
         flow, spread = (np.asarray(f(x, u, self.kernel.p)) for f in self.affine_noise)
         flow = np.asarray(self.kernel.wrap(flow))
-        return np.logaddexp.reduce([self._density(x_next + turn, flow, spread) for turn in self._turns()], axis=0)
-
-    def _turns(self):
-        width = [(s.high - s.low) if s.periodic else 0.0 for s in self.plant.states]
-        choices = np.meshgrid(*[(-w, 0.0, w) if w else (0.0,) for w in width], indexing="ij")
-        return np.stack([c.ravel() for c in choices], -1)
-
-    def _density(self, x_next, flow, spread):
-        gap = x_next - flow
-        gram = np.swapaxes(spread, -1, -2) @ spread
-        full = bool(np.all(np.linalg.matrix_rank(spread) == spread.shape[-1])) if spread.size else True
-        way_out = "Give every noise channel a state it moves, or use sample()."
-        require(full, "diffusion", "must have full column rank for a density", np.shape(spread), way_out)
-        log_volume = np.linalg.slogdet(gram)[1]
-        w = np.linalg.solve(gram, np.swapaxes(spread, -1, -2) @ gap[..., None])[..., 0]
-        off = np.linalg.norm(gap - (spread @ w[..., None])[..., 0], axis=-1)
-        reached = off <= 1e-9 * (1 + np.linalg.norm(x_next, axis=-1))
-        law = np.asarray(self.plant.law.logpdf(jnp.asarray(w)))
-        counted = log_volume / 2 if not hasattr(self.plant.law, "probabilities") else 0.0  # a mass does not stretch
-        return np.where(reached, law - counted, -np.inf)
+        return log_density(self.plant, x_next, flow, spread)
 
     def arrays(self, x, u) -> tuple[np.ndarray, np.ndarray]:
         """x and u as float arrays with last axes n and m, or `InputError`."""

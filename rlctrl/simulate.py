@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from rlctrl.errors import require, require_numbers, require_whole, strict
+from rlctrl.errors import InputError, NotConverged, first_line, require, require_numbers, require_whole, strict
 from rlctrl.exchange import TrajectoryExchange
 from rlctrl.policy import as_policy
 from rlctrl.problem import Problem
@@ -99,8 +99,8 @@ def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
         ending=np.asarray(ending),
         t=np.arange(steps + 1) * (problem.dt or 1.0),
         gamma=problem.gamma,
-        states=problem.plant.states,
-        inputs=problem.plant.inputs,
+        states=tuple(problem.plant.states),
+        inputs=tuple(problem.plant.inputs),
     )
 
 
@@ -118,8 +118,21 @@ def monte_carlo(problem: Problem, policy, x0, steps=None, paths=1000, seed=0, ta
     path = simulate(problem, policy, np.repeat(x0, paths, axis=0), steps, seed=seed)
     samples = path.returns
     if tail is not None:
-        samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * np.asarray(tail(path.x[:, -1])), 0.0)
+        samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * _worth(tail, path.x[:, -1]), 0.0)
     return Return(float(samples.mean()), half_width(samples, len(x0)), samples)
+
+
+def _worth(tail, x):
+    """The user's tail (batch,) at states x (batch, n)."""
+    try:
+        found = np.asarray(tail(x), float)
+        np.broadcast_to(found, x.shape[:1])
+    except (InputError, NotConverged):
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"`tail` must map states (batch, n) to values (batch,); it raised {text}. Pass ref.V, say.") from error
+    return found
 
 
 def horizon(gamma, steps, small=1e-6, least=1) -> int:

@@ -43,6 +43,7 @@ def load_record(path, kind: type):
 
 def _npz(path) -> Path:
     path = Path(path)
+    require(path.name != "", "path", "must be the name of a file", str(path), "Use e.g. 'reference.npz'.")
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 

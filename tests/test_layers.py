@@ -75,7 +75,7 @@ NEVER = {
 PART = {"rlctrl.analysis": {"rlctrl.reference": ("rlctrl.reference.base",)}}
 # All that these may import besides the standard library and themselves.
 EXACTLY = {
-    "plants": ("casadi", "numpy", "rlctrl.errors", "rlctrl.noise", "rlctrl.plant"),
+    "plants": ("casadi", "numpy", "rlctrl.errors", "rlctrl.kinds", "rlctrl.noise", "rlctrl.plant"),
     "rlctrl.report": ("numpy", "rlctrl.errors", "rlctrl.storage"),  # it reads a folder, whatever made it
 }
 # The package's front door, `import rlctrl`, is for users of the package.

@@ -5,7 +5,6 @@ p^θ is fitted to argmax_u Q̂(x, u) at those states (searched for within the in
 from p^θ(x) where it has none), by Levenberg–Marquardt: with a critic trained in between, policy iteration.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from rlctrl.critic.least_squares import attempt, first_damping
 from rlctrl.critic.network import Network
 from rlctrl.critic.rules import RuleState, adam, first_state
 from rlctrl.errors import nearest, require, require_number, require_whole, strict
-from rlctrl.kinds import Numbers
+from rlctrl.kinds import Counts, Numbers
 from rlctrl.maximise import maximise
 from rlctrl.plant import box
 from rlctrl.policy import Policy
@@ -43,7 +42,7 @@ class Actor:
     """
 
     kind: str = "mlp"
-    hidden: int | Sequence[int] = 32
+    hidden: Counts = 32
     activation: str = "tanh"
     gain: Numbers | None = None
     improve: str = "greedy"

@@ -18,7 +18,7 @@ from rlctrl.critic.rules import first_state
 from rlctrl.critic.scheme import ReplayTD
 from rlctrl.critic.td import Transitions, data_vector, normaliser
 from rlctrl.errors import NotConverged, require, require_whole, strict
-from rlctrl.kinds import FilePath
+from rlctrl.kinds import Counts, FilePath
 from rlctrl.maximise import input_set
 from rlctrl.plant import box
 from rlctrl.policy import GreedyPolicy, as_policy
@@ -96,7 +96,7 @@ def _q(q, x, u):
 
 @strict
 def train(
-    problem: Problem, critic, policy, scheme=None, *, steps=20_000, seed: int | Sequence[int] = 0, checkpoint: FilePath | None = None,
+    problem: Problem, critic, policy, scheme=None, *, steps=20_000, seed: Counts = 0, checkpoint: FilePath | None = None,
     progress: bool = False,
 ) -> Any:  # fmt: skip
     """Train a `critic` on a `problem` by a `scheme` (default `ReplayTD()`) for `steps` updates, for a `policy` p^θ: a Policy, a function

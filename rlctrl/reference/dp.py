@@ -5,7 +5,6 @@ policy, so the fine grid sees few maximisations. Stopping rule: see `policy_iter
 """
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from rlctrl.axis import ORDERS, make_axis
 from rlctrl.errors import require, require_number, require_numbers, require_whole, strict
 from rlctrl.grid import Grid, continued, nearest_nodes
-from rlctrl.kinds import FilePath
+from rlctrl.kinds import FilePath, is_list, is_path, is_whole
 from rlctrl.maximise import input_set
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
@@ -62,14 +61,14 @@ class GridDP:
     checkpoint: FilePath | None = None
 
     def __post_init__(self):
-        require(self.order in ORDERS, "order", f"must be one of {ORDERS}", self.order, "Use 1 where V has kinks.")
-        given = tuple(self.shape) if _listed(self.shape) else (self.shape,)
-        shape = tuple(tuple(require_numbers("shape", s).ravel().tolist()) if _listed(s) else s for s in given)
+        require(is_whole(self.order) and self.order in ORDERS, "order", f"must be one of {ORDERS}", self.order, "Use 1 where V has kinks.")
+        given = tuple(self.shape) if is_list(self.shape) else (self.shape,)
+        shape = tuple(tuple(require_numbers("shape", s).ravel().tolist()) if is_list(s) else s for s in given)
         for axis in shape:
             require_whole(
                 "shape", len(axis) if isinstance(axis, tuple) else axis, 2 * (self.order + 2), "Give that many nodes or more per state."
             )
-        for count in self.inputs if _listed(self.inputs) else [self.inputs]:
+        for count in self.inputs if is_list(self.inputs) else [self.inputs]:
             require_whole("inputs", count, 3, "Use e.g. 21 candidates per continuous input.")
         require_whole("quadrature", self.quadrature, 1, "Use 5 nodes per noise channel.")
         require_whole("iterations", self.iterations, 1, "Use 200.")
@@ -77,6 +76,8 @@ class GridDP:
         require_number("margin", self.margin, "must be a number ≥ 0", "Use 0.25.", low=0.0)
         require(self.evaluation in EVALUATIONS, "evaluation", f"must be one of {EVALUATIONS}", self.evaluation, 'Use "krylov".')
         require(self.expectation in EXPECTATIONS, "expectation", f"must be one of {EXPECTATIONS}", self.expectation, 'Use "auto".')
+        named = self.checkpoint is None or is_path(self.checkpoint)
+        require(named, "checkpoint", "must be the path of a file", self.checkpoint, "Leave it out for none.")
         is_reference = self.start is None or isinstance(self.start, Reference)
         require(is_reference, "start", "must be a Reference", self.start, "Pass what rc.solve returned.")
         if self.memory is not None:
@@ -137,7 +138,7 @@ class GridDP:
     def _memory(self, problem):
         """Bytes the solve needs at least, and may use; refuses what does not fit."""
         need, free = self.estimate_memory(problem), _free_memory()
-        limit = free if self.memory is None else self.memory * 2**30
+        limit = free if self.memory is None else float(self.memory) * 2**30
         rule = f"needs about {need / 2**30:.2f} GiB, the limit is {limit / 2**30:.2f} GiB"
         require(need <= limit, "shape", rule, self.shape, "Use fewer nodes, or a lower order.")
         return need, limit
@@ -172,10 +173,6 @@ class GridDP:
                 break
             levels.insert(0, half)
         return levels
-
-
-def _listed(value):
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class Exact:
             given = getattr(self, name)
             good = callable(given) or (given is None and not needed)
             require(good, name, "must be a function that returns CasADi expressions", given, "Use a lambda.")
+        require(isinstance(self.hjb, bool), "hjb", "must be True or False", self.hjb, "Use True for a V of continuous time.")
         require_number("tolerance", self.tolerance, "must be a positive number", "Use 1e-9.", low=1e-300)
         require_whole("points", self.points, 1, "Use 512.")
         if self.quadrature is not None:
