@@ -62,8 +62,8 @@ TASKS: dict[str, Task] = {}
 POSITIVE = (
     "mass", "mass1", "mass2", "cart_mass", "pole_mass", "motor_mass", "inertia", "inertia1", "inertia2", "inertia_x", "inertia_y",
     "inertia_z", "length", "length1", "half_length", "motor_radius", "arm", "lever", "front", "rear", "track", "area1", "area2", "hole1",
-    "hole2", "volume", "motor_time", "time1", "time2", "step", "turbine_rate", "governor_rate", "droop_rate", "load_rate", "density", "heat_capacity",
-    "feed_temperature", "inductance", "resistance", "pump", "pump1", "pump2", "inflow", "force", "wear",
+    "hole2", "volume", "motor_time", "time1", "time2", "step", "turbine_rate", "governor_rate", "droop_rate", "load_rate", "density",
+    "heat_capacity", "feed_temperature", "inductance", "resistance", "pump", "pump1", "pump2", "inflow", "force", "wear",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "noise", "turn_noise", "damping", "friction", "gravity", "centre1", "centre2", "flow", "feed", "frequency", "activation", "transfer",

@@ -35,15 +35,15 @@ def _farthest(law):
 
 def _unturned(law, x_next, flow, spread):
     """The log-density on the whole of R^n."""
-    with np.errstate(invalid="ignore"):  # ∞ − ∞: reached from nowhere
-        gap = x_next - flow
+    gap = x_next - flow
     gram = np.swapaxes(spread, -1, -2) @ spread
     full = bool(np.all(np.linalg.matrix_rank(spread) == spread.shape[-1])) if spread.size else True
     way_out = "Give every noise channel a state it moves, or use sample()."
     require(full, "diffusion", "must have full column rank for a density", np.shape(spread), way_out)
     log_volume = np.linalg.slogdet(gram)[1]
-    w = np.linalg.solve(gram, np.swapaxes(spread, -1, -2) @ gap[..., None])[..., 0]
-    off = np.linalg.norm(gap - (spread @ w[..., None])[..., 0], axis=-1)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN, and reached from nowhere
+        w = np.linalg.solve(gram, np.swapaxes(spread, -1, -2) @ gap[..., None])[..., 0]
+        off = np.linalg.norm(gap - (spread @ w[..., None])[..., 0], axis=-1)
     reached = off <= 1e-9 * (1 + np.linalg.norm(x_next, axis=-1))
     density = np.asarray(law.logpdf(jnp.asarray(w)))
     counted = log_volume / 2 if not hasattr(law, "probabilities") else 0.0  # a mass does not stretch

@@ -35,7 +35,7 @@ ONLY = {
     "rlctrl.plots": (),
     "rlctrl.experiment": (),
     "rlctrl.configuration": ("rlctrl.experiment", "rlctrl.outcome"),
-    "rlctrl.schema": ("rlctrl.configuration",),
+    "rlctrl.schema": ("rlctrl.configuration", "rlctrl.experiment"),
     "rlctrl.outcome": ("rlctrl.experiment",),
     "rlctrl.artefacts": ("rlctrl.experiment",),
     "rlctrl.templates": (),
