@@ -111,6 +111,8 @@ class Plant(PlantExchange):
     source: str = ""
 
     def __post_init__(self):
+        named = isinstance(self.name, str) and self.name.isprintable() and self.name.strip()
+        require(named, "name", "must be a word or a few", self.name, "Use e.g. 'pendulum'.")
         for role in ("states", "inputs"):
             signals = tuple(getattr(self, role))
             good = len(signals) > 0 and all(isinstance(s, Signal) for s in signals)
