@@ -32,7 +32,7 @@ from plants.vamvoudakis_lewis import vamvoudakis_lewis
 from plants.van_der_pol import van_der_pol
 from plants.vehicles import bicycle, three_wheeled_robot, three_wheeled_robot_dynamic
 from plants.vrabie_lewis import vrabie_lewis_easy, vrabie_lewis_hard
-from rlctrl.errors import nearest, require
+from rlctrl.errors import nearest, require, strict
 from rlctrl.plant import Plant
 
 PLANTS: dict[str, Callable[..., Plant]] = {
@@ -51,22 +51,26 @@ def names() -> list[str]:
     return sorted(PLANTS)
 
 
+@strict
 def get(name: str, **parameters) -> Plant:
     """The plant of that name with some parameters changed. Raises `InputError` for an unknown name or parameter."""
-    require(name in PLANTS, "name", "must be one of the plants", name, nearest(name, PLANTS))
+    require(isinstance(name, str) and name in PLANTS, "name", "must be one of the plants", name, nearest(name, PLANTS))
     return PLANTS[name](**parameters)
 
 
+@strict
 def default(name: str, **parameters) -> Default:
     """That plant with its default problem: fields plant, reward(x, u), gamma, dt, exit, equilibrium, exit_value, target."""
     return default_of(get(name, **parameters), TASKS[name])
 
 
+@strict
 def defaults(name: str, **parameters) -> dict[str, Any]:
     """The default problem as keywords: `rc.Problem(**plants.defaults("pendulum", noise=0.1))`."""
     return default(name, **parameters).problem
 
 
+@strict
 def equilibrium(name: str, **parameters) -> tuple[np.ndarray, np.ndarray]:
     """(x, u) at which the plant rests: drift(x, u) = 0, or update(x, u, mean of w) = x."""
     return default(name, **parameters).equilibrium

@@ -4,7 +4,8 @@ import casadi as ca
 import numpy as np
 
 from plants.task import task
-from rlctrl.errors import require, strict
+from rlctrl.errors import require, require_numbers, strict
+from rlctrl.kinds import Numbers
 from rlctrl.noise import Gaussian
 from rlctrl.plant import Plant, Signal
 
@@ -18,8 +19,8 @@ def _rest(p):
 @task(at=_rest, dt=0.1, gamma=0.98, reward=lambda x, u, p: -(ca.sumsqr(x) + 0.1 * ca.sumsqr(u)))
 @strict
 def linear(
-    A=((0.0, 1.0), (-1.0, -0.4)), B=((0.0,), (1.0,)), F=None, c=None, *, discrete=False, states=None, inputs=None, state_max=2.0,
-    input_max=5.0,
+    A=((0.0, 1.0), (-1.0, -0.4)), B=((0.0,), (1.0,)), F=None, c=None, *, discrete: bool = False, states=None, inputs=None,
+    state_max: Numbers = 2.0, input_max: Numbers = 5.0,
     name="linear",
 ) -> Plant:  # fmt: skip
     """dX = (A X + B u + c) dt + F dW, or with `discrete=True` X_+ = A X + B u + c + F w, w standard normal.
@@ -28,14 +29,12 @@ def linear(
     bounded by ±`state_max`, ±`input_max` (numbers or one per signal; np.inf for no bound). The default matrices are a damped oscillator.
     Equilibrium: x = −A⁻¹ c (discrete: (1 − A)⁻¹ c), u = 0.
     """
-    A = np.atleast_2d(np.asarray(A, float))
+    A = np.atleast_2d(require_numbers("A", A))
     n = len(A)
-    require(A.shape == (n, n), "A", "must be square", A.shape, "Give n rows of n numbers.")
-    B = np.asarray(B, float).reshape(n, -1) if np.size(B) % n == 0 else np.asarray(B, float)
-    require(B.ndim == 2 and B.shape[0] == n and B.shape[1] > 0, "B", f"must have {n} rows", B.shape, "Give one row per state.")
-    F = np.zeros((n, 0)) if F is None else np.asarray(F, float).reshape(n, -1) if np.size(F) % n == 0 else np.asarray(F, float)
-    require(F.shape[0] == n, "F", f"must have {n} rows", F.shape, "Give one row per state.")
-    c = np.zeros(n) if c is None else np.asarray(c, float)
+    require(A.shape == (n, n) and n > 0, "A", "must be square", A.shape, "Give n rows of n numbers.")
+    B, F = _rows("B", B, n), np.zeros((n, 0)) if F is None else _rows("F", F, n)
+    require(B.shape[1] > 0, "B", f"must have {n} rows", B.shape, "Give one row per state.")
+    c = np.zeros(n) if c is None else require_numbers("c", c)
     require(c.shape == (n,), "c", f"must have shape ({n},)", c.shape, "Give one number per state.")
     states = _signals("x", n, state_max) if states is None else states
     inputs = _signals("u", B.shape[1], input_max) if inputs is None else inputs
@@ -56,6 +55,16 @@ def linear(
     return Plant(name=name, states=states, inputs=inputs, params=params, source=source, **dynamics)
 
 
+def _rows(argument, value, n):
+    """A matrix of n rows; a vector is a column, or n columns of one row each."""
+    matrix = require_numbers(argument, value)
+    matrix = matrix.reshape(n, -1) if matrix.size % n == 0 and matrix.size else matrix
+    require(matrix.ndim == 2 and len(matrix) == n, argument, f"must have {n} rows", matrix.shape, "Give one row per state.")
+    return matrix
+
+
 def _signals(letter, count, bound):
+    fits = np.ndim(bound) == 0 or np.shape(bound) == (count,)
+    require(fits, "state_max, input_max", f"must be one number, or {count} of them", bound, "Give one per signal.")
     bounds = np.broadcast_to(bound, (count,))
     return [Signal(f"{letter}{k + 1}", "1", -float(b), float(b)) for k, b in enumerate(bounds)]

@@ -75,7 +75,8 @@ def main(arguments=None) -> int:
     options = _parser().parse_args(arguments)
     import_module("rlctrl.cache").keep()
     try:
-        globals()[f"_{options.command}"](options)
+        with import_module("numpy").errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused by name
+            globals()[f"_{options.command}"](options)
     except InputError as error:
         return _refused(error, 2)
     except NotConverged as error:

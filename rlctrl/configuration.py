@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 import rlctrl as rc
-from rlctrl.errors import InputError, first_line, nearest, require, require_number, require_whole
+from rlctrl.errors import InputError, first_line, nearest, require, require_number, require_numbers, require_whole
 from rlctrl.interop.expression import expression, formula_policy
-from rlctrl.schema import METHODS, POLICIES, Problems, check, references
+from rlctrl.schema import METHODS, POLICIES, SHORT, Problems, check, references
 
 TERMINALS = ("lqr", "none")
 
@@ -87,7 +87,8 @@ def build(table, default_name, text="", folder=Path()) -> Experiment:
         found["comparison"] = attempt("comparison", _comparison, plant, comparison)
         found["formulas"] = attempt("policies", _formulas, plant, part("policies")) or {}
         found["mpc"] = attempt("mpc", _mpc, plant, part("mpc")) if "mpc" in table else None
-        found["compared"] = attempt("comparison", _compared, compared)
+        named = ["reference", "lqr", "lqr_clipped", "critic", *SHORT.values(), *table.get("policies", {})]
+        found["compared"] = attempt("comparison", _compared, compared, [*named, *(s for s in ("mpc", "actor") if s in table)])
     problems.raise_any()
     return Experiment(method=methods[0], others=tuple(methods[1:]), text=text, asked=table, description=description, **found)
 
@@ -226,17 +227,26 @@ def _mpc(plant, values):
     return values
 
 
-def _compared(names):
+def _compared(names, known):
     good = names is None or (isinstance(names, list) and names and all(isinstance(n, str) for n in names))
     require(good, "[comparison] policies", "must be a list of names", names, 'Write policies = ["lqr", "critic"].')
+    for name in names or ():
+        require(name in known, "[comparison] policies", f"must be among {tuple(known)}", name, nearest(name, known))
     return None if names is None else tuple(names)
 
 
 def _comparison(plant, values):
     values["x0"] = _states(plant, values.get("x0"))
+    if "band" in values:
+        require_number("[comparison] band", values["band"], "must lie in (0, 1]", "Use 0.05.", 1e-9, 1)
+    if "rest" in values:
+        rest = require_numbers("[comparison] rest", values["rest"])
+        fits = rest.shape == (plant.n,) and bool(np.all(np.isfinite(rest)))
+        require(fits, "[comparison] rest", f"must be a state of {plant.n} numbers", values["rest"], "Leave it out for the origin.")
     return _bounded("comparison", values)
 
 
+CHOICES = {"measure": ("uniform", "visited"), "omega_star": ("best", "nearest"), "norm": ("mean", "sup")}
 WHOLE = {"comparison": {"steps": 1, "paths": 1}, "decomposition": {"points": 2, "starts": 0, "iterations": 1}}
 
 
@@ -245,6 +255,10 @@ def _bounded(section, values):
     for key, least in WHOLE[section].items():
         if key in values:
             _whole(f"[{section}] {key}", values[key], least)
+    for key in CHOICES.keys() & values.keys():
+        known, value = CHOICES[key], values[key]
+        fits = (isinstance(value, str) and value in known) or (key == "measure" and isinstance(value, list))
+        require(fits, f"[{section}] {key}", f"must be one of {known}", value, nearest(value, known))
     return values
 
 

@@ -10,11 +10,13 @@ Shapiro & Nevistić 1996).
   (Ibrahim, Ouerdane, Salloum, Ouerdane, Streif & Osinenko 2026, arXiv 2603.17631).
 """
 
+from collections.abc import Callable, Sequence
+
 import casadi as ca
 import numpy as np
 from scipy import linalg
 
-from rlctrl.errors import require, strict
+from rlctrl.errors import require, require_number, require_numbers, strict
 from rlctrl.noise import Gaussian
 from rlctrl.plant import Plant, Signal, box
 from rlctrl.problem import Problem
@@ -22,16 +24,14 @@ from rlctrl.reference.exact import Exact
 
 
 @strict
-def discrete(plant, V, policy, curvature, gamma, dt=None, quadrature=9, **options):
+def discrete(plant: Plant, V: Callable, policy: Callable, curvature, gamma, dt=None, quadrature=9, **options):
     """Problem and `Exact` method with the value `V(x)`, the unclipped policy `policy(x)` (m expressions) and the advantage curvature
     `curvature` (m, m).
 
     The expectation in the reward is the quadrature of that order per channel: exact for polynomial V, else choose it high. `options` go
     to `Problem`. The exit rule must be "free" (the default here): a clipped state would change the expectation.
     """
-    M = np.atleast_2d(np.asarray(curvature, float))
-    positive = M.shape == (plant.m, plant.m) and bool(np.all(linalg.eigvalsh(M) > 0))
-    require(positive, "curvature", f"must be positive definite, {plant.m} × {plant.m}", M.tolist(), "Use np.eye(m).")
+    M = _matrix("curvature", curvature, (plant.m, plant.m), definite=True)
     low, high = box(plant.inputs)
     bare = Problem(plant, lambda x, u: 0 * x[0] * u[0], gamma, dt, exit="free", **options)
     symbols = bare.symbolic()
@@ -55,13 +55,14 @@ def discrete(plant, V, policy, curvature, gamma, dt=None, quadrature=9, **option
 
 
 @strict
-def continuous(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
+def continuous(plant: Plant, cost_to_go: Callable, R, discount_rate: float = 0.0, dt=0.01, **options):
     """Problem and `Exact(hjb=True)` of a control-affine diffusion b = f(x) + g(x)u with σ free of u, cost rate q(x) + uᵀRu and the given
     cost-to-go V_c(x) (so V* = −V_c): q = ρV_c − ∇V_c·f − ½ tr(σσᵀ∇²V_c) + ¼ ∇V_cᵀ g R⁻¹ gᵀ ∇V_c, u* = −½R⁻¹gᵀ∇V_c. Inputs must be wide
     enough for u*."""
-    R = np.atleast_2d(np.asarray(R, float))
+    R = _matrix("R", R, (plant.m, plant.m), definite=True)
     x, u, p = plant.symbols()
-    drift, sigma = plant.drift_function(x, u, p), plant.diffusion_function(x, u, p)
+    require(plant.drift_function is not None, "plant", "must have a drift", plant.name, "Use discrete.")
+    drift, sigma = (function(x, u, p) for function in (plant.drift_function, plant.diffusion_function) if function is not None)
     gain = ca.jacobian(drift, u)
     affine = not ca.depends_on(gain, u) and not ca.depends_on(sigma, u)
     require(affine, "plant", "must be affine in u with noise free of u", plant.name, "Use discrete.")
@@ -81,16 +82,22 @@ def continuous(plant, cost_to_go, R, discount_rate=0.0, dt=0.01, **options):
 
 
 @strict
-def stochastic(P, Q, R, G, covariance, rotation, gamma, *, name="converse", states=None, inputs=None):
+def stochastic(
+    P, Q, R, G, covariance, rotation: Callable, gamma, *, name="converse", states: Sequence | None = None, inputs: Sequence | None = None
+):
     """Problem (exit "free") and `Exact` method of the stochastic construction: cost sᵀQs + aᵀRa, P ⪰ Q, `rotation(s)` an orthogonal matrix
     of CasADi expressions, w ~ N(0, `covariance`). V* = −sᵀPs − γ/(1−γ)·tr(P·covariance). `states`, `inputs`: Signals; by default
     dimensionless states within ±3 and unbounded inputs."""
-    P, Q, R, G = (np.atleast_2d(np.asarray(a, float)) for a in (P, Q, R, G))
+    G = np.atleast_2d(require_numbers("G", G))
+    G = _matrix("G", G, G.shape)
     n, m = G.shape
+    P, R = _matrix("P", P, (n, n), definite=True), _matrix("R", R, (m, m), definite=True)
+    Q, covariance = _matrix("Q", Q, (n, n)), _matrix("covariance", covariance, (n, n))
+    require_number("gamma", gamma, "must lie in (0, 1)", "Use e.g. 0.98.", low=1e-300, high=1 - 1e-12)
     require(bool(np.all(linalg.eigvalsh(P - Q) >= -1e-12)), "Q", "must not exceed P", Q.tolist(), "Scale Q down.")
     H = gamma * np.linalg.inv(np.linalg.inv(P) + gamma * G @ np.linalg.solve(R, G.T))
     left, right = np.linalg.inv(_root(H)), _root(P - Q)
-    spread = _factor(np.asarray(covariance, float))
+    spread = _factor(covariance)
     gain = gamma * np.linalg.solve(R + gamma * G.T @ P @ G, G.T @ P)
     constant = gamma / (1 - gamma) * np.trace(P @ spread @ spread.T)
 
@@ -99,8 +106,8 @@ def stochastic(P, Q, R, G, covariance, rotation, gamma, *, name="converse", stat
 
     plant = Plant(
         name=name,
-        states=states or [Signal(f"s{k}", "1", -3, 3) for k in range(n)],
-        inputs=inputs or [Signal(f"a{k}", "1") for k in range(m)],
+        states=states if states is not None else [Signal(f"s{k}", "1", -3, 3) for k in range(n)],
+        inputs=inputs if inputs is not None else [Signal(f"a{k}", "1") for k in range(m)],
         update=lambda s, a, w, p: free(s) + G @ a + spread @ w,
         noise=Gaussian(spread.shape[1]),
         source="Ibrahim, Ouerdane, Salloum, Ouerdane, Streif & Osinenko 2026, arXiv 2603.17631",
@@ -149,6 +156,18 @@ def givens(n, i, j, angle):
     out = ca.SX.eye(n)
     out[i, i], out[j, j], out[i, j], out[j, i] = ca.cos(angle), ca.cos(angle), -ca.sin(angle), ca.sin(angle)
     return out
+
+
+def _matrix(argument, value, shape, definite=False):
+    """A matrix of that shape, positive definite if asked for; refused otherwise."""
+    a = np.atleast_2d(require_numbers(argument, value))
+    fits = (
+        a.ndim == 2 and a.size > 0 and len(shape) <= 2 and a.shape == np.atleast_2d(np.empty(shape)).shape and bool(np.all(np.isfinite(a)))
+    )
+    require(fits, argument, f"must be a finite matrix of shape {shape}", a.tolist(), "Give one row per state or input.")
+    positive = not definite or (np.allclose(a, a.T) and bool(np.all(linalg.eigvalsh(a) > 0)))
+    require(positive, argument, "must be symmetric and positive definite", a.tolist(), "Use e.g. np.eye(n).")
+    return a
 
 
 def _column(value):

@@ -4,7 +4,10 @@ import difflib
 import functools
 import inspect
 import math
-import numbers
+
+import numpy as np
+
+from rlctrl.kinds import is_numeric, is_real, is_whole, kind_of
 
 
 class InputError(ValueError, TypeError):
@@ -28,14 +31,28 @@ def require(holds, argument, rule, value, way_out):
 
 def require_whole(argument, value, least, way_out):
     """Raise `InputError` unless `value` is a whole number ≥ `least` (and fits 63 bits)."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= value < 2**63
-    require(whole, argument, f"must be a whole number ≥ {least}", value, way_out)
+    require(is_whole(value) and value >= least, argument, f"must be a whole number ≥ {least}", value, way_out)
 
 
 def require_number(argument, value, rule, way_out, low=-math.inf, high=math.inf):
     """Raise `InputError` unless `value` is a finite real number with low ≤ value ≤ high."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    require(real and math.isfinite(value) and low <= float(value) <= high, argument, rule, value, way_out)
+    require(is_real(value) and math.isfinite(value) and low <= float(value) <= high, argument, rule, value, way_out)
+
+
+def require_numbers(argument, value, way_out="Pass a NumPy array, or lists of equal length.") -> np.ndarray:
+    """`value` as an array of floats, or `InputError`."""
+    require(is_numeric(value), argument, "must be an array of numbers", value, way_out)
+    return np.asarray(value, float)
+
+
+def require_together(**arrays):
+    """Raise `InputError`, naming the last of these arrays, unless their leading axes broadcast."""
+    first, last = next(iter(arrays)), list(arrays)[-1]
+    try:
+        np.broadcast_shapes(*(a.shape[:-1] for a in arrays.values()))
+    except ValueError:
+        rule = f"must have leading axes that broadcast with those of {first}, {arrays[first].shape}"
+        raise InputError(f"`{last}` {rule}; got {arrays[last].shape}. Add axes of 1.") from None
 
 
 def first_line(error) -> str:
@@ -51,20 +68,20 @@ def nearest(word, known):
 
 
 def strict(target):
-    """Decorate a public function or class: an unknown or missing keyword raises `InputError` with the nearest name."""
+    """Decorate a public function, method or class: a call that fails otherwise than by our own errors raises `InputError` if its arguments
+    are to blame, naming an unknown keyword with the nearest one, a missing one, or the argument that is not what its annotation says."""
     call = target.__init__ if inspect.isclass(target) else target
     signature = inspect.signature(call)
-    names = [n for n in signature.parameters if n not in ("self", "cls")]
 
     @functools.wraps(call)
     def checked(*args, **kwargs):
-        for word in kwargs:
-            require(word in names, word, f"is not a keyword of {target.__name__}", kwargs[word], nearest(word, names))
         try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise InputError(f"`{target.__name__}` cannot be called so: {error}. It takes ({', '.join(names)}).") from None
-        return call(*args, **kwargs)
+            return call(*args, **kwargs)
+        except (InputError, NotConverged):
+            raise
+        except Exception:
+            _blame(target.__qualname__, signature, args, kwargs)
+            raise
 
     if inspect.isclass(target):
         target.__init__ = checked
@@ -72,6 +89,26 @@ def strict(target):
     return checked
 
 
+def _blame(name, signature, args, kwargs):
+    """Raise `InputError` if these arguments are none that a function of this name and signature takes."""
+    names = [n for n in signature.parameters if n not in ("self", "cls")]
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+    for word in () if open_ended else kwargs:
+        require(word in names, word, f"is not a keyword of {name}", kwargs[word], nearest(word, names))
+    try:
+        given = signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise InputError(f"`{name}` cannot be called so: {error}. It takes ({', '.join(names)}).") from None
+    for word, value in given.items():
+        parameter = signature.parameters[word]
+        kind = kind_of(parameter.annotation) if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) else None
+        fits = kind is None or value is parameter.default or kind.holds(value)
+        require(fits, word, f"must be {kind and kind.words}", value, f"See help({name}).")
+
+
 def _short(value):
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of an object of the user's
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 120 else text[:117] + "..."

@@ -1,8 +1,10 @@
 """What plants and trajectories exchange with other tools. How lives in `rlctrl.interop`, which is loaded when it is asked for."""
 
 import importlib
+from collections.abc import Mapping, Sequence
 
 from rlctrl.errors import strict
+from rlctrl.kinds import FilePath, Numbers
 
 
 class PlantExchange:
@@ -18,7 +20,7 @@ class PlantExchange:
         return importlib.import_module("rlctrl.interop.control").to_control(self, dt)
 
     @strict
-    def linearize(self, x=None, u=None):
+    def linearize(self, x: Numbers | None = None, u: Numbers | None = None):
         """The linearisation at a point of rest `x` (n,), `u` (m,) (default: zeros) as a python-control `StateSpace`, w at its mean.
 
         Its states, inputs and outputs (the states) carry the signals' names and mean deviations from the point. Raises `InputError` if the
@@ -28,7 +30,9 @@ class PlantExchange:
 
     @staticmethod
     @strict
-    def from_control(sys, states=None, inputs=None, noise=None, name=None, source=""):
+    def from_control(
+        sys, states: Sequence | None = None, inputs: Sequence | None = None, noise: Numbers | None = None, name=None, source=""
+    ):
         """A plant from a python-control system `sys`: a StateSpace, or an `nlsys` whose update is affine (tested at random points).
 
         `states`, `inputs`: Signals, by default the system's labels, dimensionless and unbounded. `noise` (n, q): dX = … + noise·dW, or
@@ -52,7 +56,17 @@ class PlantExchange:
 
     @staticmethod
     @strict
-    def from_casadi(name, states, inputs, drift=None, diffusion=None, update=None, noise=None, params=None, source=""):
+    def from_casadi(
+        name,
+        states: Sequence,
+        inputs: Sequence,
+        drift=None,
+        diffusion=None,
+        update=None,
+        noise=None,
+        params: Mapping | None = None,
+        source="",
+    ):
         """A plant from CasADi Functions: `drift` and `diffusion` of (x, u) or (x, u, p), or `update` of (x, u, w) or (x, u, w, p).
 
         p stacks the numbers of `params`, matrices column by column. `name`, `states`, `inputs`, `noise` and `source` are as in `rc.Plant`.
@@ -62,14 +76,14 @@ class PlantExchange:
         return importlib.import_module("rlctrl.interop.plant_file").from_casadi(*given)
 
     @strict
-    def save(self, path):
+    def save(self, path: FilePath):
         """Write the plant to one JSON file: signals, parameters, law of the noise, source, and its dynamics as CasADi serialises them.
         Returns the path."""
         return importlib.import_module("rlctrl.interop.plant_file").save(self, path)
 
     @staticmethod
     @strict
-    def load(path):
+    def load(path: FilePath):
         """The plant in a file written by `save`, with the same `digest`; parameters stay adjustable. Open files of people you trust only.
         Raises `InputError` for a file that is damaged or of another kind."""
         return importlib.import_module("rlctrl.interop.plant_file").load(path)
@@ -91,6 +105,6 @@ class TrajectoryExchange:
         return importlib.import_module("rlctrl.interop.tables").to_pandas(self)
 
     @strict
-    def save_csv(self, path):
+    def save_csv(self, path: FilePath):
         """Write the same table as comma-separated values, a header line first; numbers read back exactly. Returns the path."""
         return importlib.import_module("rlctrl.interop.tables").trajectory_csv(self, path)

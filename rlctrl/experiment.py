@@ -17,6 +17,7 @@ from rlctrl.errors import InputError, NotConverged, nearest, require, require_wh
 from rlctrl.interop.export import write_csv, write_json, write_mat, write_npz
 from rlctrl.outcome import arrays, beside, columns, maps, origin, run_slices, slices_of, statement, summary
 from rlctrl.plant import box
+from rlctrl.schema import SHORT
 from rlctrl.storage import fingerprint, save_record
 
 STAGES = {
@@ -25,7 +26,6 @@ STAGES = {
     "compare": ("comparison",),
     "simulate": ("comparison",),
 }
-SHORT = {"GridDP": "dp", "HJB": "hjb", "Spectral": "spectral"}  # names of their policies; OpenLoop's takes too long to follow
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,8 @@ def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, d
 
 
 def _folder(experiment, out):
+    named = out is None or (str(out).strip() and "\0" not in str(out))
+    require(named, "--out", "must be the name of a folder", out, "Leave it out for runs/<name>-<time>.")
     return Path(out) if out is not None else Path("runs") / f"{experiment.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.errors import require
+from rlctrl.errors import require, require_whole
+from rlctrl.kinds import is_list
 from rlctrl.tree import record
 
 ROUNDS = 6  # of the local search
@@ -48,8 +49,10 @@ class InputSet:
 
 def input_set(signals, count) -> InputSet:
     """`count` equally spaced candidates per continuous input (one number, or one per input); finite inputs list their values."""
-    counts = np.broadcast_to(count, (len(signals),))
-    require(bool(np.all(counts >= 3)), "inputs", "needs at least 3 candidates per input", count, "Use e.g. 21.")
+    counts = list(count) if is_list(count) else [count] * len(signals)
+    require(len(counts) == len(signals), "inputs", f"must be one number, or {len(signals)} of them", count, "Use e.g. 21.")
+    for number in counts:
+        require_whole("inputs", number, 3, "Use e.g. 21 candidates per input.")
     axes, steps = [], []
     for signal, number in zip(signals, counts, strict=True):
         bounded = np.isfinite(signal.high - signal.low)

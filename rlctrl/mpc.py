@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, first_line, require, require_number, require_whole, strict
-from rlctrl.plant import box
+from rlctrl.errors import InputError, first_line, require, require_number, require_numbers, require_whole, strict
+from rlctrl.plant import box, closed
 from rlctrl.policy import Policy
+from rlctrl.problem import Problem
 
 NEAR = 0.1  # of a state's scale: a state this close to the one foreseen continues the old plan
 
@@ -42,7 +43,7 @@ class MPC(Policy):
     it had reached is applied. Raises `InputError` for inputs with finitely many values and a terminal value that is not scalar.
     """
 
-    def __init__(self, problem, horizon=20, terminal=None, tolerance=1e-6):
+    def __init__(self, problem: Problem, horizon=20, terminal=None, tolerance=1e-6):
         require_whole("horizon", horizon, 1, "Use e.g. 20.")
         require_number("tolerance", tolerance, "must lie in [1e-12, 0.1]", "Use 1e-6.", 1e-12, 0.1)
         finite = [s.name for s in problem.plant.inputs if s.values]
@@ -59,12 +60,14 @@ class MPC(Policy):
         shape = jax.ShapeDtypeStruct((*x.shape[:-1], self._plant.m), jnp.float64)
         return jax.pure_callback(self._inputs, shape, x, vmap_method="expand_dims")
 
+    @strict
     def __call__(self, x):
         return self.act(x) if isinstance(x, Tracer) else self._inputs(x)
 
     def _inputs(self, x):
         """First inputs (..., m) at x (..., n); row k of a batch continues the plan of row k of the batch before."""
-        x = np.asarray(x, float)
+        x, n = require_numbers("x", x), self._plant.n
+        require(x.ndim > 0 and x.shape[-1] == n and x.size > 0, "x", f"must have last axis {n}", x.shape, "One column per coordinate.")
         rows = x.reshape(-1, self._plant.n)
         if len(self._plans) != len(rows):
             self._plans = [None] * len(rows)
@@ -145,11 +148,14 @@ def _terminal(problem, given) -> Callable:
         callable(given), "terminal", "must be a function of x, or a Reference by Riccati", given, "Use rc.solve(problem, rc.Riccati())."
     )
     try:
-        value = ca.SX(given(ca.SX.sym("x", problem.plant.n)))
+        x = ca.SX.sym("x", problem.plant.n)
+        value = closed("terminal", [x], ca.SX(given(x))).size_out(0)
+    except InputError:
+        raise
     except Exception as error:
         text = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"`terminal` failed on CasADi symbols: {text}. Return an expression such as -x[0]**2.") from None
-    require(value.numel() == 1, "terminal", "must return one number", value.shape, "Use ca.dot or ca.sum1.")
+    require(value == (1, 1), "terminal", "must return one number", value, "Use ca.dot or ca.sum1.")
     return given
 
 

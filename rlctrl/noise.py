@@ -5,14 +5,21 @@ the normal law, Gauss–Legendre for the uniform one, Gauss–Laguerre for the e
 """
 
 import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.errors import InputError, require, strict
+from rlctrl.errors import require, require_numbers, strict
+from rlctrl.kinds import Kind, Numbers, is_whole
 from rlctrl.tree import record
+
+ORDER, NODES = 180, 1e7  # most nodes of a quadrature per channel (beyond, weights underflow) and in all
+Key = Annotated[Any, Kind("a key made by jax.random.key", lambda key: getattr(key, "dtype", None) in (jax.random.key(0).dtype, jnp.uint32))]
 
 
 def _tensor(nodes, weights, q):
@@ -22,20 +29,22 @@ def _tensor(nodes, weights, q):
     return points, mass / mass.sum()
 
 
-def _numbers(argument, value):
-    try:
-        return np.asarray(value, float)
-    except (TypeError, ValueError):
-        raise InputError(f"`{argument}` must be numbers; got {value!r}. Pass an array.") from None
+def _channels(w, q):
+    """w (..., q) in JAX, or `InputError`."""
+    w = w if isinstance(w, jax.Array) else jnp.asarray(require_numbers("w", w))
+    require(w.ndim > 0 and w.shape[-1] == q, "w", f"must have last axis {q}", w.shape, "One column per channel.")
+    return w
 
 
-def _check_order(order):
-    whole = isinstance(order, int | np.integer) and order >= 1
-    require(whole, "order", "of a quadrature must be a whole number ≥ 1", order, "Use e.g. 5 nodes per channel.")
+def _check_order(order, q):
+    whole = is_whole(order) and 1 <= order <= ORDER
+    require(whole, "order", f"of a quadrature must be a whole number from 1 to {ORDER}", order, "Use e.g. 5 nodes per channel.")
+    rule = f"of a quadrature over {q} channels may make at most {NODES:.0e} nodes"
+    require(q * math.log(order) <= math.log(NODES), "order", rule, order, "Use fewer nodes per channel.")
 
 
 def _check_size(q):
-    require(isinstance(q, int | np.integer) and q >= 0, "q", "must be a whole number ≥ 0", q, "Use the number of noise channels.")
+    require(is_whole(q) and q >= 0, "q", "must be a whole number ≥ 0", q, "Use the number of noise channels.")
 
 
 @strict
@@ -59,17 +68,21 @@ class Gaussian:
         """The identity, (q, q)."""
         return np.eye(self.q)
 
-    def sample(self, key, shape=()):
+    @strict
+    def sample(self, key: Key, shape: Sequence[int] = ()):
         """Draws of shape (*shape, q) from a JAX random key."""
         return jax.random.normal(key, (*shape, self.q))
 
-    def logpdf(self, w):
+    @strict
+    def logpdf(self, w: Numbers):
         """Log-density at w (..., q)."""
+        w = _channels(w, self.q)
         return -0.5 * jnp.sum(jnp.square(w), -1) - 0.5 * self.q * jnp.log(2 * jnp.pi)
 
+    @strict
     def quadrature(self, order):
         """Gauss–Hermite nodes (order^q, q) and weights, exact for polynomials of degree 2·order−1 in each channel."""
-        _check_order(order)
+        _check_order(order, self.q)
         nodes, weights = np.polynomial.hermite_e.hermegauss(order)
         return _tensor(nodes, weights / weights.sum(), self.q)
 
@@ -95,18 +108,21 @@ class Uniform:
         """A third of the identity, (q, q)."""
         return np.eye(self.q) / 3
 
-    def sample(self, key, shape=()):
+    @strict
+    def sample(self, key: Key, shape: Sequence[int] = ()):
         """Draws of shape (*shape, q) from a JAX random key."""
         return jax.random.uniform(key, (*shape, self.q), minval=-1.0, maxval=1.0)
 
-    def logpdf(self, w):
+    @strict
+    def logpdf(self, w: Numbers):
         """Log-density at w (..., q): −q·log 2 inside the cube, −∞ outside."""
-        inside = jnp.all(jnp.abs(w) <= 1, -1)
+        inside = jnp.all(jnp.abs(_channels(w, self.q)) <= 1, -1)
         return jnp.where(inside, -self.q * jnp.log(2.0), -jnp.inf)
 
+    @strict
     def quadrature(self, order):
         """Gauss–Legendre nodes (order^q, q) and weights."""
-        _check_order(order)
+        _check_order(order, self.q)
         nodes, weights = np.polynomial.legendre.leggauss(order)
         return _tensor(nodes, weights / 2, self.q)
 
@@ -132,17 +148,21 @@ class Exponential:
         """The identity, (q, q)."""
         return np.eye(self.q)
 
-    def sample(self, key, shape=()):
+    @strict
+    def sample(self, key: Key, shape: Sequence[int] = ()):
         """Draws of shape (*shape, q) from a JAX random key."""
         return jax.random.exponential(key, (*shape, self.q))
 
-    def logpdf(self, w):
+    @strict
+    def logpdf(self, w: Numbers):
         """Log-density at w (..., q): −Σw where w ≥ 0, −∞ elsewhere."""
+        w = _channels(w, self.q)
         return jnp.where(jnp.all(w >= 0, -1), -jnp.sum(w, -1), -jnp.inf)
 
+    @strict
     def quadrature(self, order):
         """Gauss–Laguerre nodes (order^q, q) and weights."""
-        _check_order(order)
+        _check_order(order, self.q)
         nodes, weights = np.polynomial.laguerre.laggauss(order)
         return _tensor(nodes, weights / weights.sum(), self.q)
 
@@ -153,11 +173,11 @@ class Exponential:
 class Finite:
     """Finitely many values: `nodes` (k, q), `probabilities` (k,) that sum to one. Quadrature is exact."""
 
-    nodes: np.ndarray
-    probabilities: np.ndarray
+    nodes: Numbers
+    probabilities: Numbers
 
     def __post_init__(self):
-        nodes, mass = _numbers("nodes", self.nodes), _numbers("probabilities", self.probabilities)
+        nodes, mass = require_numbers("nodes", self.nodes), require_numbers("probabilities", self.probabilities)
         nodes = nodes[:, None] if nodes.ndim == 1 else nodes
         require(nodes.ndim == 2 and len(nodes) > 0, "nodes", "must have shape (k, q)", nodes.shape, "List one row per value of w.")
         require(bool(np.all(np.isfinite(nodes))), "nodes", "must be finite", nodes.tolist(), "Leave such values out.")
@@ -183,17 +203,20 @@ class Finite:
         centred = self.nodes - self.mean
         return (self.probabilities[:, None] * centred).T @ centred
 
-    def sample(self, key, shape=()):
+    @strict
+    def sample(self, key: Key, shape: Sequence[int] = ()):
         """Draws of shape (*shape, q) from a JAX random key."""
-        index = jax.random.choice(key, len(self.probabilities), shape, p=jnp.asarray(self.probabilities))
+        index = jax.random.choice(key, len(self.probabilities), tuple(shape), p=jnp.asarray(self.probabilities))
         return jnp.asarray(self.nodes)[index]
 
-    def logpdf(self, w):
+    @strict
+    def logpdf(self, w: Numbers):
         """Log-probability of w (..., q): −∞ where w is none of the nodes."""
-        hit = jnp.all(jnp.abs(w[..., None, :] - self.nodes) <= 1e-9, -1)
+        hit = jnp.all(jnp.abs(_channels(w, self.q)[..., None, :] - self.nodes) <= 1e-9, -1)
         return jnp.log(jnp.sum(hit * self.probabilities, -1))
 
+    @strict
     def quadrature(self, order):
         """The nodes and probabilities themselves."""
-        _check_order(order)
+        _check_order(order, 0)
         return self.nodes, self.probabilities

@@ -14,8 +14,9 @@ import casadi as ca
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
-from rlctrl.errors import InputError, first_line, nearest, require, strict
+from rlctrl.errors import InputError, first_line, nearest, require, require_numbers, strict
 from rlctrl.exchange import PlantExchange
+from rlctrl.kinds import is_real
 from rlctrl.noise import Gaussian
 from rlctrl.result import PlantFigure
 from rlctrl.tree import saved
@@ -44,20 +45,19 @@ class Signal:
         require(has_unit, "unit", f"of signal '{self.name}' must be given", self.unit, 'Write "1" for a dimensionless signal.')
         if self.values is not None:
             self._finite_values()
-        try:
-            low, high = float(self.low), float(self.high)
-        except (TypeError, ValueError):
-            found = f"got {(self.low, self.high)!r}"
-            raise InputError(f"`low, high` of signal '{self.name}' must be numbers; {found}. Leave a bound out for none.") from None
+        numbers = is_real(self.low) and is_real(self.high)
+        require(numbers, "low, high", f"of signal '{self.name}' must be numbers", (self.low, self.high), "Leave a bound out for none.")
+        low, high = float(self.low), float(self.high)
         rule = f"of signal '{self.name}' must leave a box that is not empty: low < high"
-        require(low < high, "low, high", rule, (low, high), "Exchange or widen the bounds.")
+        wide = low < high and (high - low < np.inf or np.inf in (high, -low))
+        require(wide, "low, high", rule, (low, high), "Exchange or widen the bounds.")
         closed = not self.periodic or np.isfinite(high - low)
         require(closed, "periodic", f"of signal '{self.name}' needs finite bounds", (low, high), "Give low and high, e.g. -pi, pi.")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
     def _finite_values(self):
-        values = tuple(float(v) for v in np.ravel(np.asarray(self.values, float)))
+        values = tuple(np.ravel(require_numbers("values", self.values)).tolist())
         distinct = len(set(values)) == len(values) >= 2 and all(np.isfinite(values))
         require(distinct, "values", f"of signal '{self.name}' must be two or more distinct numbers", self.values, "List them once each.")
         object.__setattr__(self, "values", values)
@@ -112,6 +112,8 @@ class Plant(PlantExchange, PlantFigure):
     source: str = ""
 
     def __post_init__(self):
+        named = isinstance(self.name, str) and self.name.isprintable() and self.name.strip()
+        require(named, "name", "must be a word or a few", self.name, "Use e.g. 'pendulum'.")
         for role in ("states", "inputs"):
             signals = tuple(getattr(self, role))
             good = len(signals) > 0 and all(isinstance(s, Signal) for s in signals)
@@ -149,10 +151,7 @@ class Plant(PlantExchange, PlantFigure):
     @staticmethod
     def _number(name, value):
         require(name != "vector", "params", "may not hold the reserved name", name, "Rename it.")
-        try:
-            array = np.asarray(value, float)
-        except (TypeError, ValueError):
-            raise InputError(f"`params[{name!r}]` must be a number or an array; got {value!r}. Convert it.") from None
+        array = require_numbers(f"params[{name!r}]", value, "Convert it to a number or an array.")
         require(bool(np.all(np.isfinite(array))), f"params[{name!r}]", "must be finite", value, "Give a number or an array.")
         return float(array) if array.ndim == 0 else array
 
@@ -176,12 +175,13 @@ class Plant(PlantExchange, PlantFigure):
         parts = [np.asarray(params[name], float).ravel(order="F") for name in self.params]
         return np.concatenate(parts) if parts else np.zeros(0)
 
+    @strict
     def with_params(self, **changes) -> "Plant":
         """The same plant with some parameters changed; nothing is recompiled. Raises `InputError` for an unknown name."""
         for word, value in changes.items():
             require(word in self.params, word, f"is not a parameter of plant '{self.name}'", value, nearest(word, self.params))
-            same = np.shape(value) == np.shape(self.params[word])
-            require(same, word, f"must have shape {np.shape(self.params[word])}", np.shape(value), "Keep the shape.")
+            shape = require_numbers(word, value).shape
+            require(shape == np.shape(self.params[word]), word, f"must have shape {np.shape(self.params[word])}", shape, "Keep the shape.")
         return replace(self, params={**self.params, **changes})
 
     def symbols(self):
@@ -208,7 +208,7 @@ class Plant(PlantExchange, PlantFigure):
             return None
         x, u, p = self.symbols()
         value = as_matrix(self.evaluate("drift", self.drift, x, u, vector=p), "drift", (self.n, 1))
-        return _closed("drift", [x, u, p], value)
+        return closed("drift", [x, u, p], value)
 
     @functools.cached_property
     def diffusion_function(self) -> ca.Function | None:
@@ -217,7 +217,7 @@ class Plant(PlantExchange, PlantFigure):
             return None
         x, u, p = self.symbols()
         raw = ca.SX(self.n, 0) if self.diffusion is None else self.evaluate("diffusion", self.diffusion, x, u, vector=p)
-        return _closed("diffusion", [x, u, p], as_matrix(raw, "diffusion", (self.n, None)))
+        return closed("diffusion", [x, u, p], as_matrix(raw, "diffusion", (self.n, None)))
 
     @functools.cached_property
     def update_function(self) -> ca.Function | None:
@@ -227,7 +227,7 @@ class Plant(PlantExchange, PlantFigure):
         x, u, p = self.symbols()
         w = ca.SX.sym("w", self.law.q)
         value = as_matrix(self.evaluate("update", self.update, x, u, w, vector=p), "update", (self.n, 1))
-        return _closed("update", [x, u, w, p], value)
+        return closed("update", [x, u, w, p], value)
 
     @functools.cached_property
     def law(self):
@@ -237,6 +237,7 @@ class Plant(PlantExchange, PlantFigure):
         assert self.diffusion_function is not None
         return Gaussian(self.diffusion_function.size2_out(0))
 
+    @strict
     def jacobian(self, x, u) -> tuple[np.ndarray, np.ndarray]:
         """A = ∂f/∂x (n, n) and B = ∂f/∂u (n, m) of the drift, or of the update at the mean of w, at one point."""
         xs, us, p = self.symbols()
@@ -245,7 +246,7 @@ class Plant(PlantExchange, PlantFigure):
         else:
             assert self.update_function is not None
             value = self.update_function(xs, us, ca.DM(self.law.mean), p)
-        x, u = np.asarray(x, float), np.asarray(u, float)
+        x, u = require_numbers("x", x), require_numbers("u", u)
         for argument, point, size in (("x", x, self.n), ("u", u, self.m)):
             require(point.shape == (size,), argument, f"must have shape ({size},)", point.shape, "Give one number per coordinate.")
         both = ca.Function("jacobian", [xs, us, p], [ca.jacobian(value, xs), ca.jacobian(value, us)])
@@ -291,7 +292,7 @@ def finite_box(signals) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _closed(argument, symbols, value) -> ca.Function:
+def closed(argument, symbols, value) -> ca.Function:
     """The CasADi function; refuses symbols of the user's own making."""
     try:
         return ca.Function(argument, symbols, [value])

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, require, strict
+from rlctrl.errors import InputError, first_line, require, require_numbers, strict
 from rlctrl.maximise import InputSet, maximise
 from rlctrl.tree import record
 
@@ -24,14 +24,21 @@ class Policy:
         """Inputs (..., m) at states x (..., n), in JAX."""
         raise NotImplementedError
 
+    @strict
     def clipped(self, low, high) -> "ClippedPolicy":
         """The same policy with its inputs clipped to [low, high], numbers or (m,)."""
-        return ClippedPolicy(self, np.asarray(low, float), np.asarray(high, float))
+        return ClippedPolicy(self, require_numbers("low", low), require_numbers("high", high))
 
+    @strict
     def __call__(self, x):
         if isinstance(x, Tracer):
             return self.act(x)
-        return np.asarray(_act(self, np.asarray(x, float)))
+        x = require_numbers("x", x)
+        try:
+            return np.asarray(_act(self, x))
+        except (TypeError, ValueError, IndexError) as error:  # JAX, of shapes: a policy does not know how many states there are
+            text = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"`x` must have one column per state on its last axis; got shape {x.shape} ({text}). Check it.") from None
 
 
 @jax.jit
@@ -56,6 +63,17 @@ class LinearPolicy(Policy):
     x0: Any
     u0: Any
     period: Any
+
+    def __post_init__(self):
+        arrays = {name: require_numbers(name, getattr(self, name)) for name in ("K", "x0", "u0", "period")}
+        require(arrays["K"].ndim == 2, "K", "must have shape (m, n)", arrays["K"].shape, "Give one row per input, one column per state.")
+        m, n = arrays["K"].shape
+        for name, size in (("x0", n), ("u0", m), ("period", n)):
+            require(
+                arrays[name].shape == (size,), name, f"must have shape ({size},), as K says", arrays[name].shape, "Give one number each."
+            )
+        for name, array in arrays.items():
+            object.__setattr__(self, name, array)
 
     def act(self, x):
         return self.u0 - wrapped(x - self.x0, self.period) @ jnp.asarray(self.K).T
@@ -140,6 +158,6 @@ def _host_shape(policy, n):
         return np.shape(policy(np.zeros((2, n))))
     except Exception as error:
         raise InputError(
-            f"`policy` must map states (batch, {n}) to inputs; on zeros it raised {type(error).__name__}: {error}. "
+            f"`policy` must map states (batch, {n}) to inputs; on zeros it raised {type(error).__name__}: {first_line(error)}. "
             "Work on the last axis: x[..., 0]."
         ) from error

@@ -7,19 +7,19 @@ discrete-time map. Everything downstream uses this one kernel.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import casadi as ca
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
-from rlctrl.errors import InputError, require, require_number, require_whole, strict
+from rlctrl.density import log_density
+from rlctrl.errors import require, require_number, require_numbers, require_together, require_whole, strict
 from rlctrl.generator import Generator
 from rlctrl.kernel import Kernel
-from rlctrl.plant import Plant, as_matrix, box, finite_box
+from rlctrl.plant import Plant, as_matrix, box, closed, finite_box
 
 EXITS = ("clip", "absorb", "free")
 SCHEMES = ("rk4", "euler")
@@ -31,16 +31,16 @@ def quadratic(Q, R, N=None, x0=None, u0=None) -> Callable:
 
     `Q` (n, n), `R` (m, m), `N` (n, m); a vector means a diagonal. No periodic wrap: write an angle's reward with ca.cos.
     """
-    Q, R = (np.diag(np.atleast_1d(a)) if np.ndim(a) < 2 else np.asarray(a, float) for a in (Q, R))
+    Q, R = (np.diag(np.atleast_1d(a)) if a.ndim < 2 else a for a in (require_numbers("Q", Q), require_numbers("R", R)))
     n, m = len(Q), len(R)
-    cross = np.zeros((n, m)) if N is None else np.asarray(N, float)
+    cross = np.zeros((n, m)) if N is None else require_numbers("N", N)
     require(cross.size == n * m, "N", f"must have shape ({n}, {m})", cross.shape, "Give one row per state, one column per input.")
     cross = cross.reshape(n, m)
     for name, a in (("Q", Q), ("R", R)):
-        symmetric = a.ndim == 2 and a.shape[0] == a.shape[1] and np.allclose(a, a.T)
-        require(symmetric, name, "must be square and symmetric", a.tolist(), "Use (a + a.T) / 2.")
-    x_ref = np.zeros(n) if x0 is None else np.asarray(x0, float)
-    u_ref = np.zeros(m) if u0 is None else np.asarray(u0, float)
+        symmetric = a.ndim == 2 and a.shape[0] == a.shape[1] > 0 and bool(np.all(np.isfinite(a))) and np.allclose(a, a.T)
+        require(symmetric, name, "must be square, symmetric and finite", a.tolist(), "Use (a + a.T) / 2.")
+    x_ref = np.zeros(n) if x0 is None else require_numbers("x0", x0)
+    u_ref = np.zeros(m) if u0 is None else require_numbers("u0", u0)
     require(x_ref.shape == (n,), "x0", f"must have shape ({n},)", x_ref.shape, "Give one number per state.")
     require(u_ref.shape == (m,), "u0", f"must have shape ({m},)", u_ref.shape, "Give one number per input.")
 
@@ -78,8 +78,10 @@ class Problem:
         require(isinstance(plant, Plant), "plant", "must be an rc.Plant", plant, "Use plants.get(name) or rc.Plant(…).")
         require(callable(reward), "reward", "must be a function (x, u) → expression", reward, "Use rc.quadratic(Q, R) or a lambda.")
         require_number("gamma", gamma, "must lie in (0, 1]", "Use exp(-rate·dt) of a discount rate per second.", low=1e-300, high=1.0)
-        require(exit in EXITS, "exit", f"must be one of {EXITS}", exit, "See the docstring of Problem.")
-        require(scheme in SCHEMES, "scheme", f"must be one of {SCHEMES}", scheme, "See the docstring of Problem.")
+        require(isinstance(exit, str) and exit in EXITS, "exit", f"must be one of {EXITS}", exit, "See the docstring of Problem.")
+        require(
+            isinstance(scheme, str) and scheme in SCHEMES, "scheme", f"must be one of {SCHEMES}", scheme, "See the docstring of Problem."
+        )
         require_whole("substeps", substeps, 1, "Use 1.")
         if dt is not None or plant.update is None:
             _check_dt(dt)
@@ -87,6 +89,8 @@ class Problem:
             low, high = box(plant.states)
             bounded = bool(np.any(np.isfinite(low) | np.isfinite(high))) or target is not None
             require(bounded, "exit", '"absorb" needs a bounded state or a target', exit, "Give the states low and high.")
+        for name, end in (("exit_value", exit_value), ("target", target)):
+            require(end is None or callable(end), name, "must be a function x → expression", end, "Use a lambda, or leave it out.")
         if exit_value is not None:
             ends = exit == "absorb" or target is not None
             require(ends, "exit_value", 'needs exit="absorb" or a target', exit, 'Pass exit="absorb".')
@@ -115,6 +119,7 @@ class Problem:
         options = {"exit": exit, "exit_value": exit_value, "target": target, "scheme": scheme, "substeps": substeps}
         return cls(plant, reward, float(np.exp(-discount_rate * dt)), dt, **options)
 
+    @strict
     def with_params(self, **changes) -> "Problem":
         """The same problem with plant parameters changed; compiled code is reused."""
         return self._with_plant(self.plant.with_params(**changes))
@@ -227,24 +232,32 @@ class Problem:
         spread = ca.jacobian(following, w)
         return ca.is_linear(following, w) and not ca.depends_on(spread, ca.vertcat(x, u))
 
+    @strict
     def transition(self, x, u, w) -> np.ndarray:
         """Next state (..., n) from x (..., n), u (..., m), w (..., q): wrapped, and under `exit="clip"` projected onto the box."""
         x, u = self.arrays(x, u)
         w = _last_axis("w", w, self.plant.law.q)
+        require_together(x=x, u=u, w=w)
         return np.asarray(_step(self.kernel, x, u, w)[0])
 
+    @strict
     def reward(self, x, u) -> np.ndarray:
         """Reward per step (...) at x (..., n), u (..., m)."""
         return np.asarray(_reward(self.kernel, *self.arrays(x, u)))
 
+    @strict
     def sample(self, x, u, seed=0, size=()) -> np.ndarray:
         """Draws of X_+ ~ f(·|x, u), shape (*size, ..., n)."""
         x, u = self.arrays(x, u)
+        require_whole("seed", seed, 0, "Use 0.")
         batch = np.broadcast_shapes(x.shape[:-1], u.shape[:-1])
-        size = (size,) if np.ndim(size) == 0 else tuple(size)
+        size = tuple(size) if isinstance(size, Sequence) else (size,)
+        for count in size:
+            require_whole("size", count, 0, "Use a number of draws, or a tuple of them.")
         w = self.plant.law.sample(jax.random.key(seed), (*size, *batch))
         return self.transition(x, u, w)
 
+    @strict
     def moments(self, x, u) -> tuple[np.ndarray, np.ndarray]:
         """Mean (..., n) and covariance (..., n, n) of X_+ before wrap and exit rule; exact if the map is affine in w, else by
         quadrature."""
@@ -259,48 +272,26 @@ class Problem:
         centred = points - mean[..., None, :]
         return mean, np.einsum("k,...ki,...kj->...ij", weights, centred, centred)
 
+    @strict
     def logpdf(self, x_next, x, u) -> np.ndarray:
         """Log-density of f(x_next|x, u) before clipping, (...).
 
         Needs a map affine in w, X_+ = Φ + Γw. Where Γ has fewer columns than states the density is taken on the affine set
-        Φ + range Γ and is −∞ off it (tolerance 1e-9 relative). Periodic coordinates are summed over one turn either way.
+        Φ + range Γ and is −∞ off it (tolerance 1e-9 relative). Periodic coordinates are summed over all turns that carry mass.
         Raises `InputError` if the noise does not enter affinely or Γ loses rank.
         """
         require(self.affine_noise is not None, "update", "must be affine in w for a density", self.plant.name, "Use sample() or moments().")
         assert self.affine_noise is not None
         x_next, (x, u) = _last_axis("x_next", x_next, self.plant.n), self.arrays(x, u)
+        require_together(x=x, u=u, x_next=x_next)
         flow, spread = (np.asarray(f(x, u, self.kernel.p)) for f in self.affine_noise)
         flow = np.asarray(self.kernel.wrap(flow))
-        return np.logaddexp.reduce([self._density(x_next + turn, flow, spread) for turn in self._turns()], axis=0)
-
-    def _turns(self):
-        width = [(s.high - s.low) if s.periodic else 0.0 for s in self.plant.states]
-        choices = np.meshgrid(*[(-w, 0.0, w) if w else (0.0,) for w in width], indexing="ij")
-        return np.stack([c.ravel() for c in choices], -1)
-
-    def _density(self, x_next, flow, spread):
-        gap = x_next - flow
-        gram = np.swapaxes(spread, -1, -2) @ spread
-        full = bool(np.all(np.linalg.matrix_rank(spread) == spread.shape[-1])) if spread.size else True
-        way_out = "Give every noise channel a state it moves, or use sample()."
-        require(full, "diffusion", "must have full column rank for a density", np.shape(spread), way_out)
-        log_volume = np.linalg.slogdet(gram)[1]
-        w = np.linalg.solve(gram, np.swapaxes(spread, -1, -2) @ gap[..., None])[..., 0]
-        off = np.linalg.norm(gap - (spread @ w[..., None])[..., 0], axis=-1)
-        reached = off <= 1e-9 * (1 + np.linalg.norm(x_next, axis=-1))
-        law = np.asarray(self.plant.law.logpdf(jnp.asarray(w)))
-        counted = log_volume / 2 if not hasattr(self.plant.law, "probabilities") else 0.0  # a mass does not stretch
-        return np.where(reached, law - counted, -np.inf)
+        return log_density(self.plant, x_next, flow, spread)
 
     def arrays(self, x, u) -> tuple[np.ndarray, np.ndarray]:
         """x and u as float arrays with last axes n and m, or `InputError`."""
         x, u = _last_axis("x", x, self.plant.n), _last_axis("u", u, self.plant.m)
-        try:
-            np.broadcast_shapes(x.shape[:-1], u.shape[:-1])
-        except ValueError:
-            raise InputError(
-                f"`u` must have leading axes that broadcast with those of x, {x.shape}; got {u.shape}. Add axes of 1."
-            ) from None
+        require_together(x=x, u=u)
         return x, u
 
     def _check_rewards(self):
@@ -314,7 +305,7 @@ class Problem:
             if getattr(self, argument) is not None:
                 expressions[argument] = self._scalar(argument, getattr(self, argument), x, p=p)
         for argument, expression in expressions.items():
-            value = float(ca.Function(argument, [x, u, p], [expression])(*at))
+            value = float(closed(argument, [x, u, p], expression)(*at))
             where = f"must be finite; at x={at[0].tolist()}, u={at[1].tolist()} it"
             require(np.isfinite(value), argument, where, value, "Mend the expression.")
 
@@ -328,17 +319,17 @@ def _check_dt(dt):
 
 
 def _last_axis(argument, value, size):
-    try:
-        array = np.asarray(value, float)
-    except (TypeError, ValueError):
-        raise InputError(f"`{argument}` must be an array of numbers; got {value!r}. Pass a list or a NumPy array.") from None
+    array = require_numbers(argument, value)
     require(array.ndim >= 1 and array.shape[-1] == size, argument, f"must have last axis {size}", array.shape, "One column per coordinate.")
     return array
 
 
 def _positional(function) -> int:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some of those written in C have none: they are called as they are, and fail or not
+        return 0
     return sum(q.kind in kinds and (q.default is inspect.Parameter.empty) for q in parameters)
 
 

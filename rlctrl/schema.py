@@ -8,6 +8,7 @@ import rlctrl as rc
 from rlctrl.errors import InputError, nearest
 
 METHODS = {"GridDP": rc.GridDP, "HJB": rc.HJB, "OpenLoop": rc.OpenLoop, "Riccati": rc.Riccati, "Spectral": rc.Spectral}
+SHORT = {"GridDP": "dp", "HJB": "hjb", "Spectral": "spectral"}  # names of their policies; OpenLoop's takes too long to follow
 NOT_IN_FILES = ("start",)  # keywords of methods whose values are Python objects
 POLICIES = ("reference", "lqr", "lqr_clipped", "actor")  # that training may follow
 

@@ -1,6 +1,7 @@
 """Batched rollouts of a problem under a policy, and Monte-Carlo returns with confidence intervals (T1)."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from rlctrl.errors import InputError, require, require_whole, strict
+from rlctrl.errors import InputError, NotConverged, first_line, require, require_numbers, require_whole, strict
 from rlctrl.exchange import TrajectoryExchange
 from rlctrl.policy import as_policy
+from rlctrl.problem import Problem
 from rlctrl.result import Filmed
 from rlctrl.tree import saved
 
@@ -73,7 +75,7 @@ def _rollout(kernel, policy, x0, key, steps):
 
 
 @strict
-def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
+def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
     """Roll a batch of a `problem` out for `steps` steps from `x0`, (n,) or (batch, n).
 
     The noise depends on `seed`, the batch size and the step alone: two policies on equal arguments meet the same noise (common random
@@ -97,13 +99,13 @@ def simulate(problem, policy, x0, steps, seed=0) -> Trajectory:
         ending=np.asarray(ending),
         t=np.arange(steps + 1) * (problem.dt or 1.0),
         gamma=problem.gamma,
-        states=problem.plant.states,
-        inputs=problem.plant.inputs,
+        states=tuple(problem.plant.states),
+        inputs=tuple(problem.plant.inputs),
     )
 
 
 @strict
-def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) -> Return:
+def monte_carlo(problem: Problem, policy, x0, steps=None, paths=1000, seed=0, tail: Callable | None = None) -> Return:
     """Discounted return of a `policy` on a `problem` from `x0` (n,), or averaged over `x0` (batch, n): `paths` paths from each, from
     `seed`.
 
@@ -116,8 +118,21 @@ def monte_carlo(problem, policy, x0, steps=None, paths=1000, seed=0, tail=None) 
     path = simulate(problem, policy, np.repeat(x0, paths, axis=0), steps, seed=seed)
     samples = path.returns
     if tail is not None:
-        samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * np.asarray(tail(path.x[:, -1])), 0.0)
+        samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * _worth(tail, path.x[:, -1]), 0.0)
     return Return(float(samples.mean()), half_width(samples, len(x0)), samples)
+
+
+def _worth(tail, x):
+    """The user's tail (batch,) at states x (batch, n)."""
+    try:
+        found = np.asarray(tail(x), float)
+        np.broadcast_to(found, x.shape[:1])
+    except (InputError, NotConverged):
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"`tail` must map states (batch, n) to values (batch,); it raised {text}. Pass ref.V, say.") from error
+    return found
 
 
 def horizon(gamma, steps, small=1e-6, least=1) -> int:
@@ -131,10 +146,9 @@ def horizon(gamma, steps, small=1e-6, least=1) -> int:
 
 def initial_states(x0) -> np.ndarray:
     """x0 as (batch, n), or `InputError`."""
-    try:
-        return np.atleast_2d(np.asarray(x0, float))
-    except (TypeError, ValueError):
-        raise InputError(f"`x0` must be an array of numbers; got {x0!r}. Pass one row per initial state.") from None
+    starts = np.atleast_2d(require_numbers("x0", x0, "Pass one row per initial state."))
+    require(len(starts) > 0, "x0", "must hold at least one state", starts.shape, "Pass one row per initial state.")
+    return starts
 
 
 def half_width(samples: Any, starts: int = 1) -> float:

@@ -43,6 +43,7 @@ def load_record(path, kind: type):
 
 def _npz(path) -> Path:
     path = Path(path)
+    require(path.name != "", "path", "must be the name of a file", str(path), "Use e.g. 'reference.npz'.")
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
@@ -59,7 +60,7 @@ def write_whole(path, write):
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)  # as an ordinary open() would have made it
-        os.replace(temporary, path)
+        _moved(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -71,6 +72,13 @@ def make_folder(path):
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"`path` must be a folder or a name for one; {path}: {error.strerror}. Choose another.") from None
+
+
+def _moved(temporary, path):
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"`path` must be the name of a file; {path}: {error.strerror}. Choose another name.") from None
 
 
 def fingerprint(value) -> str:

@@ -36,7 +36,7 @@ ONLY = {
     "rlctrl.plots": (),
     "rlctrl.experiment": (),
     "rlctrl.configuration": ("rlctrl.experiment", "rlctrl.outcome"),
-    "rlctrl.schema": ("rlctrl.configuration",),
+    "rlctrl.schema": ("rlctrl.configuration", "rlctrl.experiment"),
     "rlctrl.outcome": ("rlctrl.experiment",),
     "rlctrl.artefacts": ("rlctrl.experiment",),
     "rlctrl.cache": (),
@@ -79,7 +79,7 @@ NEVER = {
 PART = {"rlctrl.analysis": {"rlctrl.reference": ("rlctrl.reference.base",)}}
 # All that these may import besides the standard library and themselves.
 EXACTLY = {
-    "plants": ("casadi", "numpy", "rlctrl.errors", "rlctrl.noise", "rlctrl.plant"),
+    "plants": ("casadi", "numpy", "rlctrl.errors", "rlctrl.kinds", "rlctrl.noise", "rlctrl.plant"),
     "rlctrl.report": ("numpy", "rlctrl.errors", "rlctrl.storage"),  # it reads a folder, whatever made it
 }
 # The package's front door, `import rlctrl`, is for users of the package.

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlctrl.errors import require, require_number, require_whole, strict
+from rlctrl.errors import nearest, require, require_number, require_numbers, require_whole, strict
 from rlctrl.plant import box
 from rlctrl.policy import Policy, as_policy
+from rlctrl.problem import Problem
 from rlctrl.result import Result
 from rlctrl.simulate import Return, Trajectory, half_width, initial_states, simulate
 
@@ -34,8 +35,11 @@ class Comparison(Result):
     seconds: dict[str, float]
     starts: int
 
-    def difference(self, a, b) -> tuple[float, float]:
+    @strict
+    def difference(self, a: str, b: str) -> tuple[float, float]:
         """Mean return of `a` minus that of `b` and the half width of its 95 % interval, from paired paths."""
+        for argument, name in (("a", a), ("b", b)):
+            require(name in self.returns, argument, "must name one of the policies", name, nearest(name, self.returns))
         gap = self.returns[a].samples - self.returns[b].samples
         return float(gap.mean()), half_width(gap, self.starts)
 
@@ -44,8 +48,10 @@ class Comparison(Result):
         """Name of the policy with the largest mean return."""
         return max(self.returns, key=lambda name: self.returns[name].mean)
 
-    def regret(self, name) -> tuple[float, float]:
+    @strict
+    def regret(self, name: str) -> tuple[float, float]:
         """What the best policy returned more than `name`, and the half width of its 95 % interval."""
+        require(name in self.returns, "name", "must name one of the policies", name, nearest(name, self.returns))
         return self.difference(self.best, name)
 
     def rows(self) -> list[dict]:
@@ -74,7 +80,7 @@ def _line(row, width):
 
 
 @strict
-def compare(problem, policies, x0, *, steps=400, paths=256, seed=0, rest=None, band=0.05) -> Comparison:
+def compare(problem: Problem, policies, x0, *, steps=400, paths=256, seed=0, rest=None, band=0.05) -> Comparison:
     """Roll every policy of a dictionary `policies` = {name: policy} out on a `problem` from `x0`, (n,) or (batch, n).
 
     `paths` paths of `steps` steps from each initial state, on common random numbers drawn from `seed`. A path has settled once it stays
@@ -105,7 +111,7 @@ def compare(problem, policies, x0, *, steps=400, paths=256, seed=0, rest=None, b
 def _rest(plant, given):
     if given is None:
         return np.clip(np.zeros(plant.n), *box(plant.states))
-    found = np.asarray(given, float)
+    found = require_numbers("rest", given)
     fits = found.shape == (plant.n,) and bool(np.all(np.isfinite(found)))
     require(fits, "rest", f"must be a state of {plant.n} numbers", given, "Give the state at which the loop should rest.")
     return found

@@ -19,8 +19,11 @@ from rlctrl.analysis.points import measured_points
 from rlctrl.analysis.terms import RANK_TOLERANCE, Row, SnapshotTerms, all_snapshots, remainder_norms
 from rlctrl.analysis.transitions import along_the_run, values
 from rlctrl.critic.network import CriticQ
+from rlctrl.critic.train import Training
 from rlctrl.errors import InputError, require, require_whole, strict
+from rlctrl.kinds import Numbers
 from rlctrl.progress import Progress
+from rlctrl.reference.base import Reference
 from rlctrl.result import Result
 from rlctrl.storage import fingerprint
 
@@ -215,8 +218,9 @@ def rms(values) -> float:
 
 @strict
 def decompose(
-    run, reference, *, points=2048, starts=3, iterations=120, measure="uniform", omega_star="best", norm="mean", seed=0, progress=False
-) -> Decomposition:
+    run: Training, reference: Reference, *, points=2048, starts=3, iterations=120, measure: str | Numbers = "uniform",
+    omega_star: str = "best", norm: str = "mean", seed=0, progress: bool = False,
+) -> Decomposition:  # fmt: skip
     """Split the error of a trained critic (`run`) against a `reference` of the same problem.
 
     ω* is fitted on `points` low-discrepancy points of Z and judged on as many others; `measure`: "uniform" over the box of states and

@@ -61,4 +61,5 @@ def _on_grid(function, points, nodes):
     size = min(BLOCK, len(points))
     padded = np.pad(points, ((0, -len(points) % size), (0, 0)), mode="edge")
     values = np.concatenate([np.asarray(function(block)) for block in np.split(padded, len(padded) // size)])[: len(points)]
-    return np.moveaxis(values, 0, -1).reshape(*values.shape[1:], *map(len, nodes)).astype(np.float32)
+    with np.errstate(over="ignore"):  # a figure shows what single precision cannot hold as infinite
+        return np.moveaxis(values, 0, -1).reshape(*values.shape[1:], *map(len, nodes)).astype(np.float32)

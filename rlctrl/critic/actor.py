@@ -17,6 +17,7 @@ from rlctrl.critic.least_squares import attempt, first_damping
 from rlctrl.critic.network import Network
 from rlctrl.critic.rules import RuleState, adam, first_state
 from rlctrl.errors import nearest, require, require_number, require_whole, strict
+from rlctrl.kinds import Counts, Numbers
 from rlctrl.maximise import maximise
 from rlctrl.plant import box
 from rlctrl.policy import Policy
@@ -41,9 +42,9 @@ class Actor:
     """
 
     kind: str = "mlp"
-    hidden: Any = 32
+    hidden: Counts = 32
     activation: str = "tanh"
-    gain: Any = None
+    gain: Numbers | None = None
     improve: str = "greedy"
     rate: float = 1e-2
     every: int | None = None

@@ -14,6 +14,7 @@ import numpy as np
 
 from rlctrl.critic.features import ACTIVATIONS, FEATURES, feature_map
 from rlctrl.errors import nearest, require, require_number, require_whole, strict
+from rlctrl.kinds import Counts
 from rlctrl.tree import record
 
 
@@ -26,7 +27,7 @@ class Critic:
     the initial hidden pre-activations (of a shallow critic, the norm of its first weights). Raises `InputError` for unknown names or sizes.
     """
 
-    hidden: Any = 32
+    hidden: Counts = 32
     activation: str = "tanh"
     features: Any = "sincos"
     degree: int = 2
@@ -39,6 +40,7 @@ class Critic:
         object.__setattr__(self, "hidden", tuple(int(h) for h in hidden))
         require_whole("degree", self.degree, 1, "Use 2.")
         require_number("scale", self.scale, "must be a positive number", "Use 1.", low=1e-300)
+        object.__setattr__(self, "scale", float(self.scale))
         known = isinstance(self.activation, str) and self.activation in ACTIVATIONS
         require(known, "activation", f"must be one of {tuple(ACTIVATIONS)}", self.activation, nearest(self.activation, ACTIVATIONS))
         fits = callable(self.features) or (isinstance(self.features, str) and self.features in FEATURES)

@@ -73,7 +73,7 @@ class ReplayTD:
         self._check_together()
         if self.rate is None:
             object.__setattr__(self, "rate", self._default_rate())
-        elif self.rate != "measured":
+        elif not (isinstance(self.rate, str) and self.rate == "measured"):
             limit = f"The theory asks for less than 8/M = {8 / self.rows:.4g}."
             require_number("rate", self.rate, 'must be a positive number or "measured"', limit, low=1e-300)
             object.__setattr__(self, "rate", float(self.rate))
@@ -84,9 +84,8 @@ class ReplayTD:
         )
         product = self.target == "double" and self.update == "gauss-newton"
         require(not product, "target", '"double" is no sum of squares, as Gauss–Newton needs', "double", 'Use "expected".')
-        require(
-            self.rate != "measured" or self.update == "gradient", "rate", '"measured" is for the gradient', self.update, "Leave it out."
-        )
+        measured = isinstance(self.rate, str) and self.rate == "measured"
+        require(not measured or self.update == "gradient", "rate", '"measured" is for the gradient', self.update, "Leave it out.")
         needs = self.refresh == 1 or self.gradient == "semi"
         require(needs, "refresh", 'holds weights only for gradient = "semi"', self.refresh, "Leave it out.")
         drawn = self.sampling == "uniform" or self.batch is not None

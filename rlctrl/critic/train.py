@@ -18,9 +18,11 @@ from rlctrl.critic.rules import first_state
 from rlctrl.critic.scheme import ReplayTD
 from rlctrl.critic.td import Transitions, data_vector, normaliser
 from rlctrl.errors import NotConverged, require, require_whole, strict
+from rlctrl.kinds import Counts, FilePath
 from rlctrl.maximise import input_set
 from rlctrl.plant import box
 from rlctrl.policy import GreedyPolicy, as_policy
+from rlctrl.problem import Problem
 from rlctrl.progress import Progress
 from rlctrl.result import Result
 from rlctrl.storage import fingerprint
@@ -76,6 +78,7 @@ class Training(Result):
         """Q̂ as a JAX pytree with `at(x, u)`."""
         return CriticQ(self.network, self.weights)
 
+    @strict
     def Q(self, x, u) -> np.ndarray:
         """Q̂^ω(x, u), shape (...), at x (..., n), u (..., m)."""
         return np.asarray(_q(self.q, *self.problem.arrays(x, u)))
@@ -92,7 +95,10 @@ def _q(q, x, u):
 
 
 @strict
-def train(problem, critic, policy, scheme=None, *, steps=20_000, seed=0, checkpoint=None, progress=False) -> Any:
+def train(
+    problem: Problem, critic, policy, scheme=None, *, steps=20_000, seed: Counts = 0, checkpoint: FilePath | None = None,
+    progress: bool = False,
+) -> Any:  # fmt: skip
     """Train a `critic` on a `problem` by a `scheme` (default `ReplayTD()`) for `steps` updates, for a `policy` p^θ: a Policy, a function
     x → u, or an `rc.Actor` that is improved on the way. Returns a `Training`.
 

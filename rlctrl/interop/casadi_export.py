@@ -19,7 +19,9 @@ from rlctrl.critic.features import Fourier, Monomials
 from rlctrl.critic.network import CriticQ
 from rlctrl.critic.train import Training
 from rlctrl.errors import InputError, require, strict
+from rlctrl.kinds import FilePath
 from rlctrl.policy import ClippedPolicy, LinearPolicy
+from rlctrl.problem import Problem
 from rlctrl.reference.riccati import QuadraticQ, QuadraticValue
 from rlctrl.reference.sweep import GridValue
 from rlctrl.storage import write_whole
@@ -37,7 +39,7 @@ ACTIVATIONS = {
 
 
 @strict
-def as_casadi(thing, problem=None) -> ca.Function:
+def as_casadi(thing, problem: Problem | None = None) -> ca.Function:
     """A CasADi Function `Q` of (x, u), `policy` of x, or `V` of x, equal to `thing` to rounding.
 
     `thing`: a Training or (with its `problem`) a critic such as dec.best; a linear, clipped or Actor policy; a value that is quadratic or
@@ -66,7 +68,7 @@ def as_casadi(thing, problem=None) -> ca.Function:
 
 
 @strict
-def write_c(thing, path, problem=None) -> Path:
+def write_c(thing, path: FilePath, problem: Problem | None = None) -> Path:
     """Write `as_casadi(thing, problem)`, or a CasADi Function, as one self-contained C file at `path` (CasADi's calling convention)."""
     function = thing if isinstance(thing, ca.Function) else as_casadi(thing, problem)
     path = Path(path)

@@ -6,7 +6,7 @@ import casadi as ca
 import control
 import numpy as np
 
-from rlctrl.errors import InputError, first_line, require, require_number
+from rlctrl.errors import InputError, first_line, require, require_number, require_numbers
 from rlctrl.noise import Gaussian
 from rlctrl.plant import Plant, Signal
 from rlctrl.problem import Problem
@@ -43,7 +43,7 @@ def _mean_map(plant, dt):
 
 def linearize(plant, x=None, u=None):
     """See `Plant.linearize`."""
-    x, u = (np.zeros(size) if a is None else np.asarray(a, float) for a, size in ((x, plant.n), (u, plant.m)))
+    x, u = (np.zeros(size) if a is None else require_numbers(word, a) for word, a, size in (("x", x, plant.n), ("u", u, plant.m)))
     A, B = plant.jacobian(x, u)
     value = np.array(_mean_map(plant, None)(x, u, plant.parameter_vector))[:, 0]
     gap = value if plant.update is None else _unturned(plant, value - x)
@@ -77,7 +77,7 @@ def from_control(sys, states=None, inputs=None, noise=None, name=None, source=""
     inputs = _signals(sys.input_labels, "u", m) if inputs is None else inputs
     for argument, signals, size in (("states", states, n), ("inputs", inputs, m)):
         require(len(signals) == size, argument, f"must name the {size} of `sys`", len(signals), "Give one Signal each.")
-    F = np.zeros((n, 0)) if noise is None else np.asarray(noise, float)
+    F = np.zeros((n, 0)) if noise is None else require_numbers("noise", noise)
     require(F.size % n == 0 and (F.ndim < 2 or len(F) == n), "noise", f"must have {n} rows", F.shape, "Give one row per state.")
     name = _identifier(sys.name or "plant") if name is None else name
     return affine_plant(name, states, inputs, A, B, c, F.reshape(n, -1), bool(sys.isdtime(strict=True)), source)

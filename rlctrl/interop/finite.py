@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from rlctrl.errors import require, strict
+from rlctrl.problem import Problem
 from rlctrl.reference.dp import GridDP, LevelSolver
 from rlctrl.storage import write_whole
 
@@ -65,7 +66,7 @@ def _petsc(matrix: Any) -> bytes:
 
 
 @strict
-def finite_problem(problem, method) -> FiniteProblem:
+def finite_problem(problem: Problem, method) -> FiniteProblem:
     """The tables of a problem on the finest grid of a `GridDP` method of order 1, with the candidates of its inputs (not refined).
 
     Needs S·A·K·2^n numbers, K noise nodes. Raises `InputError` for splines, which are no probabilities.

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from rlctrl.errors import nearest, require, require_whole, strict
+from rlctrl.errors import nearest, require, require_numbers, require_whole, strict
 from rlctrl.plant import box, finite_box
 from rlctrl.problem import Problem
 
@@ -70,7 +70,7 @@ class Translation:
 
     def __init__(self, problem, x0, observation, dtype):
         require(isinstance(problem, Problem), "problem", "must be an rc.Problem", problem, "Use rc.Problem(…).")
-        known = observation in OBSERVATIONS
+        known = isinstance(observation, str) and observation in OBSERVATIONS
         require(known, "observation", f"must be one of {OBSERVATIONS}", observation, nearest(observation, OBSERVATIONS))
         name = getattr(dtype, "__name__", str(dtype))
         require(name in DTYPES, "dtype", f"must be one of {DTYPES}", dtype, "Computation is in float64 either way.")
@@ -80,7 +80,7 @@ class Translation:
         self.observations, self.actions = self._observation_space(), self._action_space()
 
     def _start(self, x0):
-        n, x0 = self.problem.plant.n, np.atleast_2d(np.asarray(x0, float))
+        n, x0 = self.problem.plant.n, np.atleast_2d(require_numbers("x0", x0))
         good = x0.ndim == 2 and x0.shape[1] == n and len(x0) > 0 and bool(np.all(np.isfinite(x0)))
         require(good, "x0", f"must have shape ({n},) or (k, {n})", x0.shape, "Give one state, or several to draw from.")
         return x0
@@ -235,12 +235,14 @@ def problem_of(plant, parameters) -> Problem:
     return Problem(**importlib.import_module("plants").defaults(plant, **parameters))
 
 
-def make(plant, x0=None, observation="state", dtype="float64", **parameters) -> Env:
+@strict
+def make(plant: str, x0=None, observation="state", dtype="float64", **parameters) -> Env:
     """`Env` of a plant's default problem; other keywords are parameters of the plant."""
     return Env(problem_of(plant, parameters), x0=x0, observation=observation, dtype=dtype)
 
 
-def make_vec(plant, num_envs=1, x0=None, max_episode_steps=None, observation="state", dtype="float64", **parameters) -> VectorEnv:
+@strict
+def make_vec(plant: str, num_envs=1, x0=None, max_episode_steps=None, observation="state", dtype="float64", **parameters) -> VectorEnv:
     """`VectorEnv` of a plant's default problem; other keywords are parameters of the plant."""
     options = {"x0": x0, "max_episode_steps": max_episode_steps, "observation": observation, "dtype": dtype}
     return VectorEnv(problem_of(plant, parameters), num_envs, **options)

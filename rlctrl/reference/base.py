@@ -8,10 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlctrl.errors import InputError, NotConverged, require, strict
+from rlctrl.errors import NotConverged, require, require_numbers, require_together, require_whole, strict
 from rlctrl.kernel import Kernel
+from rlctrl.kinds import FilePath
 from rlctrl.maximise import input_set, maximise
 from rlctrl.policy import Policy
+from rlctrl.problem import Problem
 from rlctrl.result import Result
 from rlctrl.storage import load_record, save_record
 from rlctrl.tree import record, saved
@@ -63,15 +65,19 @@ class Reference(Result):
     history: dict = field(default_factory=dict)
     seconds: float = 0.0
 
+    @strict
     def V(self, x) -> np.ndarray:
         """V*(x), shape (...), at states x (..., n)."""
         return np.asarray(evaluate_value(self.value, self._array("x", x, len(self.states))))
 
+    @strict
     def Q(self, x, u) -> np.ndarray:
         """Q*(x, u), shape (...), at states (..., n) and inputs (..., m); leading axes broadcast."""
         x, u = self._array("x", x, len(self.states)), self._array("u", u, len(self.inputs))
+        require_together(x=x, u=u)
         return np.asarray(evaluate_q(self.q, x, u))
 
+    @strict
     def gradient(self, x) -> np.ndarray:
         """∇V*(x), shape (..., n)."""
         return np.asarray(_gradient(self.value, self._array("x", x, len(self.states))))
@@ -85,27 +91,33 @@ class Reference(Result):
         """Q* as a JAX pytree with `at(x, u)`."""
         return self.closed_form or Backup(self.kernel, self.value, self.rule)
 
+    @strict
     def certify(self, points=2000, seed=0, inputs=41) -> float:
         """Sup of the Bellman residual |max_u Q(x,u) − V(x)| over random states of the box (off the nodes), by `inputs` candidates a
         side."""
         low, high = np.asarray(self.kernel.low), np.asarray(self.kernel.high)
+        require_whole("points", points, 1, "Use e.g. 2000.")
+        require_whole("seed", seed, 0, "Use 0.")
         bounded = bool(np.all(np.isfinite(high - low)))
         require(bounded, "states", "must be bounded to draw points from the box", (low, high), "Give the states low and high.")
         x = np.random.default_rng(seed).uniform(low, high, (points, len(low)))
         return float(np.max(np.abs(self.bellman_residual(x, inputs))))
 
+    @strict
     def bellman_residual(self, x, inputs=41) -> np.ndarray:
         """max_u Q(x,u) − V(x), shape (...), at states x (..., n), the maximum searched from `inputs` candidates a side."""
         x = self._array("x", x, len(self.states))
         found = _residual(self.q, self.value, input_set(self.inputs, inputs), x.reshape(-1, x.shape[-1]))
         return np.asarray(found).reshape(x.shape[:-1])
 
-    def save(self, path):
+    @strict
+    def save(self, path: FilePath):
         """Write everything to one .npz file; returns its path."""
         return save_record(self, path)
 
     @staticmethod
-    def load(path) -> "Reference":
+    @strict
+    def load(path: FilePath) -> "Reference":
         """Read a file written by `save`. Raises `InputError` if it is not one."""
         found = load_record(path, Reference)
         assert isinstance(found, Reference)
@@ -113,10 +125,7 @@ class Reference(Result):
 
     @staticmethod
     def _array(argument, value, size):
-        try:
-            array = np.asarray(value, float)
-        except (TypeError, ValueError):
-            raise InputError(f"`{argument}` must be an array of numbers; got {value!r}. Pass a NumPy array.") from None
+        array = require_numbers(argument, value)
         fits = array.ndim >= 1 and array.shape[-1] == size
         require(fits, argument, f"must have last axis {size}", array.shape, "One column per coordinate.")
         return array
@@ -146,7 +155,7 @@ def _residual(q, value, inputs, x):
 
 
 @strict
-def solve(problem, method, *, on_failure="raise", progress=False) -> Reference:
+def solve(problem: Problem, method, *, on_failure="raise", progress=False) -> Reference:
     """Solve a problem by a method (`Riccati()`, `GridDP(shape=…)`, …).
 
     Raises `NotConverged` with the reason if the method stops short; `on_failure="return"` returns what it has instead, with
@@ -154,7 +163,13 @@ def solve(problem, method, *, on_failure="raise", progress=False) -> Reference:
     """
     runs = hasattr(method, "solve") and not isinstance(method, type)
     require(runs, "method", "must be a method such as rc.GridDP(shape=(101, 101))", method, "Construct it: rc.Riccati().")
-    require(on_failure in ("raise", "return"), "on_failure", 'must be "raise" or "return"', on_failure, "Use one of the two.")
+    require(
+        isinstance(on_failure, str) and on_failure in ("raise", "return"),
+        "on_failure",
+        'must be "raise" or "return"',
+        on_failure,
+        "Use one of the two.",
+    )
     start = time.perf_counter()
     reference = replace(method.solve(problem, progress), seconds=time.perf_counter() - start)
     if not reference.converged and on_failure == "raise":

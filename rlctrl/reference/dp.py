@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from rlctrl.axis import ORDERS, make_axis
-from rlctrl.errors import require, require_number, require_whole, strict
+from rlctrl.errors import require, require_number, require_numbers, require_whole, strict
 from rlctrl.grid import Grid, continued, nearest_nodes
+from rlctrl.kinds import FilePath, is_list, is_path, is_whole
 from rlctrl.maximise import input_set
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
@@ -57,17 +58,17 @@ class GridDP:
     memory: float | None = None
     iterations: int = 200
     start: Reference | None = None
-    checkpoint: Any = None
+    checkpoint: FilePath | None = None
 
     def __post_init__(self):
-        require(self.order in ORDERS, "order", f"must be one of {ORDERS}", self.order, "Use 1 where V has kinks.")
-        given = (self.shape,) if np.ndim(self.shape) == 0 else tuple(self.shape)
-        shape = tuple(tuple(float(v) for v in s) if np.ndim(s) else s for s in given)
+        require(is_whole(self.order) and self.order in ORDERS, "order", f"must be one of {ORDERS}", self.order, "Use 1 where V has kinks.")
+        given = tuple(self.shape) if is_list(self.shape) else (self.shape,)
+        shape = tuple(tuple(require_numbers("shape", s).ravel().tolist()) if is_list(s) else s for s in given)
         for axis in shape:
             require_whole(
                 "shape", len(axis) if isinstance(axis, tuple) else axis, 2 * (self.order + 2), "Give that many nodes or more per state."
             )
-        for count in np.atleast_1d(np.asarray(self.inputs, dtype=object)):
+        for count in self.inputs if is_list(self.inputs) else [self.inputs]:
             require_whole("inputs", count, 3, "Use e.g. 21 candidates per continuous input.")
         require_whole("quadrature", self.quadrature, 1, "Use 5 nodes per noise channel.")
         require_whole("iterations", self.iterations, 1, "Use 200.")
@@ -75,6 +76,8 @@ class GridDP:
         require_number("margin", self.margin, "must be a number ≥ 0", "Use 0.25.", low=0.0)
         require(self.evaluation in EVALUATIONS, "evaluation", f"must be one of {EVALUATIONS}", self.evaluation, 'Use "krylov".')
         require(self.expectation in EXPECTATIONS, "expectation", f"must be one of {EXPECTATIONS}", self.expectation, 'Use "auto".')
+        named = self.checkpoint is None or is_path(self.checkpoint)
+        require(named, "checkpoint", "must be the path of a file", self.checkpoint, "Leave it out for none.")
         is_reference = self.start is None or isinstance(self.start, Reference)
         require(is_reference, "start", "must be a Reference", self.start, "Pass what rc.solve returned.")
         if self.memory is not None:
@@ -135,7 +138,7 @@ class GridDP:
     def _memory(self, problem):
         """Bytes the solve needs at least, and may use; refuses what does not fit."""
         need, free = self.estimate_memory(problem), _free_memory()
-        limit = free if self.memory is None else self.memory * 2**30
+        limit = free if self.memory is None else float(self.memory) * 2**30
         rule = f"needs about {need / 2**30:.2f} GiB, the limit is {limit / 2**30:.2f} GiB"
         require(need <= limit, "shape", rule, self.shape, "Use fewer nodes, or a lower order.")
         return need, limit

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
-from rlctrl.errors import InputError, strict
+from rlctrl.errors import InputError, require, require_number, require_whole, strict
 from rlctrl.maximise import InputSet, maximise
-from rlctrl.plant import as_matrix, box, finite_box
+from rlctrl.plant import as_matrix, box, closed, finite_box
 from rlctrl.policy import Policy
 from rlctrl.reference.base import Backup, Reference, evaluate_q, evaluate_value
 from rlctrl.tree import record
@@ -74,13 +74,24 @@ class Exact:
     points: int = 512
     quadrature: int | None = None
 
+    def __post_init__(self):
+        for name, needed in (("V", True), ("policy", True), ("Q", False)):
+            given = getattr(self, name)
+            good = callable(given) or (given is None and not needed)
+            require(good, name, "must be a function that returns CasADi expressions", given, "Use a lambda.")
+        require(isinstance(self.hjb, bool), "hjb", "must be True or False", self.hjb, "Use True for a V of continuous time.")
+        require_number("tolerance", self.tolerance, "must be a positive number", "Use 1e-9.", low=1e-300)
+        require_whole("points", self.points, 1, "Use 512.")
+        if self.quadrature is not None:
+            require_whole("quadrature", self.quadrature, 1, "Leave it out to use the default.")
+
     def solve(self, problem, progress=False):  # noqa: ARG002 - a few evaluations need no bar
         """The reference, if the residual allows; `rc.solve` calls this."""
         x, u = ca.SX.sym("x", problem.plant.n), ca.SX.sym("u", problem.plant.m)
-        value = ClosedValue(_function("V", [x], self.V(x), 1))
-        policy = ClosedPolicy(_function("policy", [x], self.policy(x), problem.plant.m))
+        value = ClosedValue(self._function(problem, "V", [x], 1))
+        policy = ClosedPolicy(self._function(problem, "policy", [x], problem.plant.m))
         rule = problem.plant.law.quadrature(self.quadrature or (9 if problem.plant.law.q <= 3 else 5))
-        closed = None if self.Q is None else ClosedQ(_function("Q", [x, u], self.Q(x, u), 1))
+        closed = None if self.Q is None else ClosedQ(self._function(problem, "Q", [x, u], 1))
         residual, scale = self._verify(problem, value, policy, Backup(problem.kernel, value, rule), closed)
         error = residual / (1 - problem.gamma) if problem.gamma < 1 else residual
         return Reference(
@@ -100,6 +111,12 @@ class Exact:
             message=f"{self._equation} residual {residual:.1e} (V ranges over {scale:.3g}) at {self.points} points.",
             iterations=0,
         )
+
+    def _function(self, problem, name, symbols, size):
+        """One of the functions given, compiled."""
+        plain = lambda *a: getattr(self, name)(*a[:-1])  # without the plant's parameters
+        value = as_matrix(problem.plant.evaluate(name, plain, *symbols, vector=ca.SX(problem.plant.parameter_vector)), name, (size, 1))
+        return JaxFunction(closed(name, symbols, value), () if name in ("V", "Q") else (size,))
 
     @property
     def _equation(self):
@@ -129,11 +146,6 @@ class Exact:
                 f"{abs(gap[worst]) / scale:.1e} of V's range. Check signs (reward is maximised), discount, dt, input box and exit rule."
             )
         return float(abs(gap[worst])), scale
-
-
-def _function(name, symbols, value, size):
-    shape = (size, 1)
-    return JaxFunction(ca.Function(name, symbols, [as_matrix(value, name, shape)]), () if name in ("V", "Q") else (size,))
 
 
 def _around(signals) -> InputSet:

@@ -19,6 +19,7 @@ import numpy as np
 
 from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.grid import box_grid, nearest_nodes
+from rlctrl.kinds import Counts
 from rlctrl.maximise import InputSet, input_set
 from rlctrl.plant import box, finite_box
 from rlctrl.progress import Progress
@@ -50,7 +51,7 @@ class HJB:
     target between the nodes, unbounded inputs without closed form, and a problem without discount, end and rest state.
     """
 
-    shape: Any
+    shape: Counts
     order: int = 2
     inputs: Any = 21
     tolerance: float = 1e-8

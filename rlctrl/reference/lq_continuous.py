@@ -137,8 +137,10 @@ class ContinuousLQ:
 def held(A, B, c, F, h):
     """(A, B, c, F) of X_+ = AX + Bu + c + Fw, w standard normal: dX = (AX + Bu + c) dt + F dW sampled exactly with u held over h."""
     n = len(A)
-    step = linalg.expm(_flow(A, B, c) * h)
-    covariance = _accumulated(A.T, F @ F.T, h)
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+        step, covariance = linalg.expm(_flow(A, B, c) * h), _accumulated(A.T, F @ F.T, h)
+    finite = bool(np.all(np.isfinite(step)) and np.all(np.isfinite(covariance)))
+    require(finite, "dt", "must be short enough for the plant to stay finite over a sample", h, "Use a smaller dt.")
     values, vectors = np.linalg.eigh(covariance)
     return step[:n, :n], step[:n, n:-1], step[:n, -1], vectors * np.sqrt(np.maximum(values, 0.0))
 
