@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from rlctrl.errors import InputError, NotConverged
 from rlctrl.storage import make_folder
 
@@ -75,7 +77,7 @@ def main(arguments=None) -> int:
     options = _parser().parse_args(arguments)
     import_module("rlctrl.cache").keep()
     try:
-        with import_module("numpy").errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused by name
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused by name
             globals()[f"_{options.command}"](options)
     except InputError as error:
         return _refused(error, 2)

@@ -267,7 +267,9 @@ class Plant(PlantExchange, PlantFigure):
         rng = np.random.default_rng(0)
         low, high = finite_box((*self.states, *self.inputs))
         p = self.parameter_vector
-        for z in low + (high - low) * rng.random((16, self.n + self.m)):
+        with np.errstate(over="ignore", invalid="ignore"):  # a box wider than numbers reach: not finite, which is said below
+            points = low + (high - low) * rng.random((16, self.n + self.m))
+        for z in points:
             x, u = z[: self.n], z[self.n :]
             for argument in ("drift", "diffusion", "update"):
                 function = getattr(self, f"{argument}_function")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import casadi as ca
 
@@ -41,7 +42,8 @@ def _parts(folder):
     if (folder / "critic.npz").is_file() and (folder / "summary.json").is_file():
         asked = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["asked"]
         sizes = SimpleNamespace(n=len(asked["states"]), m=len(asked["inputs"]))
-        yield "critic", (load_record(folder / "critic.npz", CriticQ), SimpleNamespace(plant=sizes))
+        problem: Any = SimpleNamespace(plant=sizes)  # all that is asked of it
+        yield "critic", (load_record(folder / "critic.npz", CriticQ), problem)
     if (folder / "actor.npz").is_file():
         yield "actor", (load_record(folder / "actor.npz", ActorPolicy), None)
     if (folder / "reference.npz").is_file():
