@@ -63,8 +63,7 @@ def main(arguments=None) -> int:
     """Parse the command line, run the command, and turn refusals into exit codes."""
     options = _parser().parse_args(arguments)
     try:
-        with import_module("numpy").errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused by name
-            globals()[f"_{options.command}"](options)
+        globals()[f"_{options.command}"](options)
     except InputError as error:
         return _refused(error, 2)
     except NotConverged as error:
