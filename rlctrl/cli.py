@@ -6,8 +6,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from rlctrl.errors import InputError, NotConverged
 from rlctrl.storage import make_folder
 
@@ -77,8 +75,7 @@ def main(arguments=None) -> int:
     options = _parser().parse_args(arguments)
     import_module("rlctrl.cache").keep()
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused by name
-            globals()[f"_{options.command}"](options)
+        globals()[f"_{options.command}"](options)
     except InputError as error:
         return _refused(error, 2)
     except NotConverged as error:

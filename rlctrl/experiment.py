@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import rlctrl as rc
 from rlctrl.artefacts import gathered
 from rlctrl.configuration import Experiment, construct, load
@@ -20,6 +22,7 @@ from rlctrl.plant import box
 from rlctrl.schema import SHORT
 from rlctrl.storage import fingerprint, save_record
 
+QUIET = np.errstate(over="ignore", invalid="ignore")  # what is not finite in the end is refused by name
 STAGES = {
     "run": ("reference", "training", "decomposition", "comparison"),
     "train": ("training",),
@@ -172,6 +175,7 @@ def _unused(name, taken):
     return next(n for k in range(1, len(taken) + 2) if (n := name if k == 1 else f"{name} {k}") not in taken)
 
 
+@QUIET
 def run_file(path, out=None, seed=None, progress=False, command="run", resume=False, policies=None, animate=False) -> tuple[Path, dict]:
     """Run the stages of a command on a TOML file and leave their artefacts in the folder `out` (default runs/<name>-<time>); returns the
     folder and the summary.
@@ -225,6 +229,7 @@ def _save(run, folder):
             next(iter(run.comparison.trajectories.values())).save_csv(folder / "paths.csv")
 
 
+@QUIET
 def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, dict]:
     """Solve the references of a TOML file and leave figures, numbers and a summary in the folder `out`, as `run_file` does.
 

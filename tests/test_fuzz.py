@@ -63,6 +63,12 @@ def refusal(function, *args, **kwargs):
 def calls(tmp_path_factory):
     """{name: (public callable, arguments that it takes)}."""
     folder = tmp_path_factory.mktemp("fuzz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # some of the junk is the name of a file
+        yield _calls(folder)
+
+
+def _calls(folder):
     plant = plants.linear(A=[[-1.0]], B=[[1.0]], F=[[0.2]])
     free = rc.Problem(plant, rc.quadratic([1.0], [0.1]), 0.9, 0.1, exit="free")
     boxed = rc.Problem(plant, rc.quadratic([1.0], [0.1]), 0.9, 0.1)
@@ -79,7 +85,7 @@ def calls(tmp_path_factory):
     problem = {"plant": plant, "reward": reward, "gamma": 0.9, "dt": 0.1, "exit": "absorb", "target": lambda x: x[0] - 1, "scheme": "rk4"}
     learning = {"problem": boxed, "critic": rc.Critic(hidden=2, features="affine"), "policy": ref.policy, "scheme": rc.ReplayTD(memory=4)}
     matrices = {name: [[value]] for name, value in {"P": 2.0, "Q": 1.0, "R": 1.0, "G": 1.0, "covariance": 0.1}.items()}
-    table_of = {
+    return {
         "Signal": (rc.Signal, {"name": "a", "unit": "m", "low": -1, "high": 1, "periodic": False, "values": None}),
         "Plant": (rc.Plant, {"name": "a", **signals, "drift": drift, "diffusion": None, "params": {"a": 1.0}, "noise": None}),
         "Plant, discrete": (rc.Plant, {"name": "a", **signals, "update": lambda x, u, w, p: u - x + w, "noise": rc.Gaussian(1)}),
@@ -131,7 +137,6 @@ def calls(tmp_path_factory):
         "plot": (table.plot, {"ax": None}),
         "plants.get": (plants.get, {"name": "pendulum", "mass": 1.0}),
     }
-    return table_of
 
 
 def fields(kind):
