@@ -276,8 +276,12 @@ class Plant(PlantExchange, PlantFigure):
                 if function is None:
                     continue
                 value = np.array(function(x, u, self.law.mean, p) if argument == "update" else function(x, u, p))
-                where = f"of plant '{self.name}' must be finite over the box; at x={x.round(4).tolist()}, u={u.round(4).tolist()} it"
+                where = f"of plant '{self.name}' must be finite over the box; at x={_short(x)}, u={_short(u)} it"
                 require(np.all(np.isfinite(value)), argument, where, value.ravel().tolist(), "Mend the expression or shrink the box.")
+
+
+def _short(values):
+    return [float(f"{v:.4g}") for v in values]
 
 
 def box(signals) -> tuple[np.ndarray, np.ndarray]:
