@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-LARGEST = 2**30  # bytes; what was used longest ago goes first
+LARGEST = 2**30  # bytes; the oldest go first
 SHORTEST = 0.1  # seconds of compiling worth a file
 OFF = ("off", "0", "no")
 
@@ -24,6 +24,16 @@ def keep() -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
-        jax.config.update("jax_compilation_cache_max_size", LARGEST)
+        _prune(folder)
         return folder
     return None
+
+
+def _prune(folder):
+    """Drop the oldest files beyond the largest size (JAX's own limit needs another package)."""
+    files = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: p.stat().st_mtime, reverse=True)
+    size = 0
+    for path in files:
+        size += path.stat().st_size
+        if size > LARGEST:
+            path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import rlctrl as rc
-from rlctrl import experiment, plots
+from rlctrl import cache, experiment, plots
 from rlctrl.cli import COMMANDS, main
 from rlctrl.critic.network import CriticQ
 from rlctrl.schema import places
@@ -358,3 +358,12 @@ def test_compiled_programs_are_kept_where_the_user_says(tmp_path, setting, kept)
     done = subprocess.run([sys.executable, "-c", CACHED], cwd=tmp_path, env=free, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(kept), str(kept)]
     assert kept is None or kept == "jax" or (tmp_path / kept).is_dir()
+
+
+def test_the_oldest_compiled_programs_go_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "LARGEST", 25)
+    for age, name in enumerate(("old", "middle", "new")):
+        (tmp_path / name).write_bytes(bytes(10))
+        os.utime(tmp_path / name, (age, age))
+    cache._prune(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["middle", "new"]
