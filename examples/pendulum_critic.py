@@ -4,6 +4,8 @@ Plain: T13–T14, one update per plant step on the last 256 transitions. Improve
 60 % of them started anywhere in Z, drawn anew every 8 updates.
 """
 
+import time
+
 import casadi as ca
 
 import plants
@@ -22,8 +24,10 @@ improved = rc.ReplayTD(
 )  # fmt: skip
 
 for name, scheme, steps in (("plain", plain, 20_000), ("improved", improved, 200)):
+    start = time.perf_counter()
     run = rc.train(problem, critic, reference.policy, scheme, steps=steps)
-    parts = rc.decompose(run, reference, starts=3)
-    print(f"{name}: relative error {parts.relative_error:.3f}, best fit {parts.best_fit_relative_error:.3f}")
+    seconds = time.perf_counter() - start
+    parts = rc.decompose(run, reference, starts=3, iterations=300)
+    print(f"{name}: relative error {parts.relative_error:.3f}, best fit {parts.best_fit_relative_error:.3f}; {seconds:.0f} s of training")
     print(parts.budget.table())
     print(parts.verdict, parts.bounds.verdict, sep="\n", end="\n\n")
