@@ -77,7 +77,7 @@ def make_folder(path):
 def _moved(temporary, path):
     try:
         os.replace(temporary, path)
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise InputError(f"`path` must be the name of a file; {path}: {error.strerror}. Choose another name.") from None
 
 

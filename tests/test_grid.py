@@ -353,7 +353,7 @@ def test_candidates_are_the_product_of_equally_spaced_inputs():
     ("given", "count", "argument"), [(signals(1), 2, "inputs"), (signals(1, high=np.inf), 5, "u0"), (signals(2), (5, 1), "inputs")]
 )
 def test_bad_input_set_is_refused(given, count, argument):
-    with pytest.raises(rc.InputError, match=rf"`{argument}` needs .+; got .+\. \S"):
+    with pytest.raises(rc.InputError, match=rf"`{argument}` (needs|must) .+; got .+\. \S"):
         input_set(given, count)
 
 
