@@ -81,21 +81,15 @@ class Grid:
         return [axis.place(x[..., k]) for k, axis in enumerate(self.axes)]
 
     def stencil(self, x):
-        """Flat coefficient indices and weights (..., (order+1)^d) for points x (..., d): precompute once, sum often."""
+        """Flat coefficient numbers (as of `node`) and weights (..., (order+1)^d) for points x (..., d): precompute once, sum often."""
         return self.stencil_at(self.places(x))
 
     def stencil_at(self, places):
         """The same at `places`."""
         pairs = [axis.terms(place) for axis, place in zip(self.axes, places, strict=True)]
-        corners = [self._corner(corner) for corner in itertools.product(*pairs)]
+        sides = [axis.count for axis in self.axes]
+        corners = [_corner(corner, sides) for corner in itertools.product(*pairs)]
         return tuple(module_of(*parts).stack(parts, -1) for parts in zip(*corners, strict=True))
-
-    def _corner(self, pairs):
-        """Flat index and weight of one pair (index, weight) an axis."""
-        index, weight = pairs[0]
-        for (i, w), axis in zip(pairs[1:], self.axes[1:], strict=True):
-            index, weight = index * axis.size + i, weight * w
-        return index, weight
 
     def evaluate(self, coefficients, x):
         """Interpolated value (...) at points x (..., d); trailing axes of `coefficients` beyond the first are carried along."""
@@ -108,7 +102,7 @@ class Grid:
         extra = (None,) * (table.ndim - 1)
 
         def added(total, corner):
-            index, weight = self._corner(corner)
+            index, weight = _corner(corner, self.shape)
             return total + weight[(..., *extra)] * table[index]
 
         side, start = self.order + 1, jnp.zeros(places[0].shape + table.shape[1:])
@@ -128,6 +122,14 @@ class Grid:
             return total
 
         return lax.fori_loop(0, side ** (len(self.axes) - 1), leading, start)
+
+
+def _corner(pairs, sides):
+    """Flat index, in a table with that many entries a side, and weight of one pair (index, weight) an axis."""
+    index, weight = pairs[0]
+    for (i, w), side in zip(pairs[1:], sides[1:], strict=True):
+        index, weight = index * side + i, weight * w
+    return index, weight
 
 
 def nearest_nodes(grid, other) -> np.ndarray:

@@ -22,6 +22,7 @@ from rlctrl.maximise import InputSet
 from rlctrl.reference.expectation import Expectation, Split
 from rlctrl.reference.rows import THREADS, Rows, in_threads
 from rlctrl.reference.sweep import GridValue, improved, landing, landings, mass_leaving
+from rlctrl.reference.two_level import Correction
 
 BLOCK = 20_000  # backups per block of `improve`: the working set stays in cache
 TABLE_BLOCK = 4096  # nodes per block of `operator`
@@ -50,7 +51,7 @@ class Bellman:
 
     `capacity`: shape to which the arrays of the grid are padded. `room`: bytes that may be kept from one sweep to the next. `expectation`:
     given where noise comes first; then the transitions are those of the mean (of `operator` only if W is interpolated: a matrix without
-    the detour is smaller).
+    the detour is smaller). `coarse`: of a coarser grid, for `precondition`.
     """
 
     kernel: Kernel
@@ -60,6 +61,7 @@ class Bellman:
     capacity: tuple[int, ...]
     room: float = 0.0
     expectation: Expectation | Split | None = None
+    coarse: Correction | None = None
 
     @functools.cached_property
     def points(self) -> np.ndarray:
@@ -160,6 +162,16 @@ class Bellman:
         slack = 1e-12 * (high - low)
         return np.all((self.points >= low - slack) & (self.points <= high + slack), -1)
 
+    @functools.cached_property
+    def _plain(self) -> "Bellman":
+        """The same operator without expectation in advance."""
+        return replace(self, expectation=None)
+
+    @functools.cached_property
+    def precondition(self):
+        """b → (1 − P^π)⁻¹b on node values, roughly, for any policy."""
+        return self.coarse.on(self.grid) if self.coarse else lambda b: b
+
     def operator_bytes(self) -> float:
         """Bytes that `operator` needs."""
         return 12.0 * self.size * len(self._transitions[2][1]) * (self.grid.order + 1) ** len(self.grid.axes)
@@ -167,7 +179,7 @@ class Bellman:
     def operator(self, policy) -> PolicyOperator:
         """T^π as a sparse matrix on the coefficients."""
         if isinstance(self.expectation, Split):
-            return replace(self, expectation=None).operator(policy)
+            return self._plain.operator(policy)
         kernel, grid, (nodes, mass) = self._transitions
         numbers = self.grid.padded(self.capacity)
         width = len(mass) * (self.grid.order + 1) ** len(self.grid.axes)
@@ -178,11 +190,9 @@ class Bellman:
             last = min(first + TABLE_BLOCK, self.size)
             inputs = np.zeros((TABLE_BLOCK, policy.shape[1]))
             inputs[: last - first] = policy[first:last]
-            reward, mass_there, places = landing(kernel, numbers, grid, first, last, inputs, np.asarray(nodes), np.asarray(mass))
-            columns, weights = self._landing.stencil_at([np.asarray(p)[: last - first] for p in places])
-            constant[first:last] = np.asarray(reward)[: last - first]
-            index[first:last] = columns.reshape(-1, width)
-            np.multiply(weights, np.asarray(mass_there)[: last - first, :, None], out=weight[first:last].reshape(weights.shape))
+            found = landing(kernel, numbers, grid, first, last, inputs, np.asarray(nodes), np.asarray(mass))
+            for table, part in zip((constant, index, weight), found, strict=True):
+                table[first:last] = np.asarray(part)[: last - first].reshape(-1, *table.shape[1:])
 
         in_threads(fill, range(0, self.size, TABLE_BLOCK))
         return PolicyOperator(self, constant, Rows.of(index, weight, int(np.prod(self._landing.shape))))

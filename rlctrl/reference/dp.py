@@ -22,10 +22,12 @@ from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.checkpoint import Checkpoint
 from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.grid_error import error_terms
-from rlctrl.reference.policy_iteration import Level, State, policy_iteration
+from rlctrl.reference.policy_iteration import Level, State, evaluate, fixed_policy, policy_iteration
+from rlctrl.reference.two_level import Correction
 
 LEVELS = 3  # grids in a nest
 LEAVING, COARSE = 0.01, 0.01  # share of transitions, part of the range of V, from which it is said
+FIRST = 0.02  # a policy from the grid below is evaluated until its residual is this part of what it is there
 EXPECTATIONS = ("auto", "transition", "node")
 EVALUATIONS = ("krylov", "successive")
 
@@ -206,6 +208,7 @@ class LevelSolver:
         """Policy iteration on a grid, from a state, the level below, or nothing."""
         bellman = self.bellman(grid)
         bellman = split(bellman) if self.additive and self.method.order == 1 and bellman.expectation is None else bellman
+        bellman = replace(bellman, coarse=below and (below.bellman.coarse or Correction.of(below.bellman, below.policy)))
         state = state or self._start(bellman, below)
         kept = bellman.landing_bytes() if bellman.keeps_landings else 0.0
         return policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep)
@@ -217,6 +220,8 @@ class LevelSolver:
         else:
             policy = below.policy[nearest_nodes(below.bellman.grid, bellman.grid)]
             values = below.bellman.grid.resample(below.values, bellman.grid)
+            if self.method.order == 1:  # splines bring V from the grid below better than its policy
+                values = self.revalued(bellman, policy, values, FIRST)
         if self.method.start is not None:
             values = self.method.start.V(bellman.points)
         elif below is None and self.method.order > 1:  # a monotone scheme finds the way from nothing, splines may not
@@ -225,6 +230,13 @@ class LevelSolver:
             found = replace(self, method=linear, grids=[grid]).solve(grid, None)
             values, policy = found.values, found.policy
         return State(values, np.asarray(policy))
+
+    def revalued(self, bellman, policy, values, part) -> np.ndarray:
+        """The value (S,) of a policy, from `values`, until its residual is that part of theirs."""
+        operator = fixed_policy(bellman, policy, self.table_bytes)
+        after = operator.apply(values)
+        accuracy = part * float(np.max(np.abs(after - values))) + 1e-15 * float(np.ptp(values))
+        return evaluate(operator, after, accuracy, self.method.evaluation, not bellman.kernel.can_end)
 
 
 def _reference(problem, levels, terms):

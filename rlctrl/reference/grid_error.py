@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 
 from rlctrl.grid import nearest_nodes
-from rlctrl.reference.policy_iteration import evaluate, fixed_policy
 from rlctrl.reference.refinement import left_by
 
 ACCURACY = 0.01  # relative, of values under another operator
@@ -41,16 +40,10 @@ def _discretisation(levels):
 def _quadrature(solver, fine):
     method = solver.method
     more = replace(solver, method=replace(method, quadrature=2 * method.quadrature)).bellman(fine.bellman.grid)
+    more = replace(more, coarse=fine.bellman.coarse)
     if len(more.rule[1]) == len(fine.bellman.rule[1]):
         return 0.0
-    return float(np.max(np.abs(_revalued(solver, more, fine.policy, fine.values) - fine.values)))
-
-
-def _revalued(solver, bellman, policy, values):
-    """The value of a policy by another operator, to a hundredth of what it changes."""
-    operator = fixed_policy(bellman, policy, solver.table_bytes)
-    accuracy = ACCURACY * float(np.max(np.abs(operator.apply(values) - values))) + 1e-15 * float(np.ptp(values))
-    return evaluate(operator, values, accuracy, solver.method.evaluation, not bellman.kernel.can_end)
+    return float(np.max(np.abs(solver.revalued(more, fine.policy, fine.values, ACCURACY) - fine.values)))
 
 
 def _truncation(solver, fine):
@@ -59,5 +52,5 @@ def _truncation(solver, fine):
     grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
-    gap = _revalued(solver, less, fine.policy[kept], values) - values
+    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY) - values
     return float(np.max(np.abs(gap[less.judged()])))

@@ -7,19 +7,22 @@ threads took ten times as long as all the rest.
 import numpy as np
 
 
-def bicgstab(product, right, accuracy, most):
-    """x with max|right − A x| ≤ accuracy from zero, A given by `product`; (x, reached), after at most `most` steps."""
+def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
+    """x with max|right − A x| ≤ accuracy from zero, A given by `product` and A⁻¹ roughly by `precondition`; (x, reached), after at most
+    `most` steps."""
     x, residual = np.zeros_like(right), right.copy()
     shadow, direction, rho = right.copy(), right.copy(), _dot(right, right)
     for _ in range(most):
         if np.max(np.abs(residual)) <= accuracy:
             return x, True
-        image = product(direction)
+        towards = precondition(direction)
+        image = product(towards)
         alpha = rho / _nonzero(_dot(shadow, image))
         half = residual - alpha * image
-        turned = product(half)
+        further = precondition(half)
+        turned = product(further)
         omega = _dot(turned, half) / _nonzero(_dot(turned, turned))
-        x += alpha * direction + omega * half
+        x += alpha * towards + omega * further
         residual = half - omega * turned
         rho, before = _dot(shadow, residual), rho
         direction = residual + (rho / _nonzero(before)) * (alpha / _nonzero(omega)) * (direction - omega * image)

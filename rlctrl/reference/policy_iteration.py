@@ -6,7 +6,8 @@ problem (T monotone, order 1); stop when half their distance is small and return
 estimates. The maximum is that of the search over the inputs: a higher peak between its candidates is not in the bound.
 
 A policy is evaluated by BiCGSTAB on (1 − P^π) V = c (`"krylov"`, a sparse factorisation where that stalls) or by sweeps V ← T^π V
-(`"successive"`). On large grids, once the bound falls fast, improvements search only near the policy at hand; the last one always
+(`"successive"`), the more accurately the faster the residual falls (Eisenstat & Walker 1996), so that the last policies need no second
+evaluation. On large grids, once the bound falls fast, improvements search only near the policy at hand; the last one always
 searches everywhere.
 """
 
@@ -21,7 +22,7 @@ from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.krylov import bicgstab
 from rlctrl.reference.sweep import ended
 
-EVALUATION = 0.02  # a policy is evaluated until its residual is this part of that of the improvement before
+EVALUATION = 0.003  # a policy is evaluated until its residual is at most this part of that of the improvement before
 STEPS = 300  # most Krylov steps per evaluation
 SWEEPS = 500  # most per evaluation
 FACTORED = 2e6  # most entries of a matrix that is factorised
@@ -92,10 +93,11 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     while len(rows) < method.iterations:
         improved, policy = bellman.improve(values, policy, mode)
         low, high = float((improved - values).min()), float((improved - values).max())
-        residual = max(abs(low), abs(high))
+        before, residual = residual, max(abs(low), abs(high))
         operator = None  # its memory is needed for the next
-        operator = fixed_policy(bellman, policy, table_bytes)
-        horizon = longest_time(operator) if gamma == 1 else horizon
+        if gamma == 1:
+            operator = fixed_policy(bellman, policy, table_bytes)
+            horizon = longest_time(operator)
         bound = gamma * horizon * (0.5 * (high - low) if endless else residual)
         middle = 0.5 * gamma * horizon * (low + high) if endless else 0.0
         rounding = 1e-13 * float(np.abs(improved).max())  # a constant V has no range
@@ -109,7 +111,13 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
         if not np.isfinite(residual) or residual > 1e6 * (1 + rows[0][1]):
             failed, bound = f"diverged on {bellman.grid.shape}: Bellman residual {residual:.2e}", float("inf")
             break
-        values = improved if settled else evaluate(operator, improved + middle, EVALUATION * residual, method.evaluation, endless)
+        if settled:
+            values = improved
+        else:
+            operator = operator or fixed_policy(bellman, policy, table_bytes)
+            part = min(1.0, residual / before) ** 2 if 0 < before < np.inf else 1.0
+            accuracy = max(min(EVALUATION, part) * residual, 0.1 * goal / horizon)
+            values = evaluate(operator, improved + middle, accuracy, method.evaluation, endless)
         fast = len(rows) > 1 and rows[-1][2] < FAST * rows[-2][2]
         if mode != "rough" or bound <= ROUGH * float(np.ptp(improved)):
             mode = "near" if large and fast and not settled else "all"
@@ -156,7 +164,7 @@ def longest_time(operator) -> float:
 def _solve(operator, right, accuracy):
     """x with |x − P^π x − right| ≤ accuracy, and whether that was reached."""
     size = operator.bellman.size
-    found, reached = bicgstab(lambda x: x - operator.linear(x), right, accuracy, STEPS)
+    found, reached = bicgstab(lambda x: x - operator.linear(x), right, accuracy, STEPS, operator.bellman.precondition)
     matrix = getattr(operator, "matrix", None)
     plain = operator.bellman.grid.order == 1 and operator.bellman.expectation is None
     if not reached and matrix is not None and plain and matrix.whole.nnz <= FACTORED:

@@ -1,5 +1,6 @@
 """Sparse matrices of grids in pieces, one a core."""
 
+import functools
 import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-PARALLEL = 5e6  # entries of a matrix from which its products are worth two threads
+PARALLEL = 5e5  # entries of a matrix from which its products are worth two threads
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -43,5 +44,10 @@ def in_threads(work, *pieces) -> list:
     pieces = list(zip(*pieces, strict=True))
     if len(pieces) == 1:
         return [work(*pieces[0])]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda piece: work(*piece), pieces))
+    return list(_pool().map(lambda piece: work(*piece), pieces))
+
+
+@functools.cache
+def _pool():
+    """Kept: starting threads anew for every product would cost more than they save."""
+    return ThreadPoolExecutor(THREADS)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rlctrl.grid import Grid
@@ -74,8 +75,8 @@ def landings(kernel, numbers, grid, candidates, noise, first, last, count, block
 
 @jax.jit
 def landing(kernel, numbers, grid, first, last, policy, nodes, mass):
-    """At a block of nodes (B,), for K noise nodes: reward (or exit value) and what the ending transitions give, the discounted mass (B, K)
-    of the others, and the places on `grid` they lead to."""
+    """At a block of nodes (B,): reward (or exit value) and what the ending transitions give (B,), and for the others, at K noise nodes, the
+    coefficients of `grid` they lead to (B, K, (order+1)^d) with weights that sum to the discounted mass."""
     x = numbers.node(jnp.minimum(first + jnp.arange(len(policy)), last - 1))
     x_next = lax.optimization_barrier(kernel.step(x[:, None], policy[:, None], nodes)[0])
     reward, mass = kernel.reward(x, policy), kernel.gamma * mass * jnp.ones((len(policy), 1))
@@ -85,7 +86,8 @@ def landing(kernel, numbers, grid, first, last, policy, nodes, mass):
         reward = jnp.where(over, kernel.exit_value(x), reward + ending)
         mass = jnp.where(end | over[:, None], 0.0, mass)
         x_next = jnp.where(end[..., None], kernel.clip(x_next), x_next)
-    return reward, mass, grid.places(x_next)
+    columns, weights = grid.stencil(x_next)
+    return reward, columns.astype(np.int32), weights * mass[..., None]
 
 
 @jax.jit
