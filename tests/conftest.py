@@ -1,6 +1,6 @@
-"""Compiling is most of what the suite does. So XLA compiles quickly rather than well (a third of the time; the examples in CI run what users
-run), and programs are kept between tests, processes and runs. One thread for BLAS, since there is one test process a core: threads of
-several processes that spin for the same core take minutes."""
+"""Compiling is most of what the suite does. So XLA compiles quickly rather than well (a third of the time; the examples in CI run what
+users run), and programs are kept between tests, processes and runs. One thread for BLAS, since there is one test process a core: threads
+of several processes that spin for the same core take minutes."""
 
 import gc
 import os
