@@ -137,6 +137,7 @@ def test_s1_from_random_weights_is_within_a_tenth_of_the_optimum():
     assert np.min(found) >= -0.02  # nobody beats the optimum beyond chance
 
 
+@pytest.mark.usefixtures("optimised")
 def test_s2_from_random_weights_is_within_a_tenth_of_the_optimum():
     """Its plant turns by up to 0.85 rad, so a critic quadratic in z is not enough; one quadratic in the model's next state is."""
     found = gaps(converse.arm, through_the_model, rc.Actor(hidden=16))

@@ -166,6 +166,7 @@ def test_multiplicative_noise():
     np.testing.assert_allclose(ref.policy(x), exact.policy(x), atol=1e-10)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_merton_with_its_exit_value():
     """C5: CRRA utility, share and consumption to choose, both not quadratic. V is known on the faces: noise crosses them."""
     g, r, mu, s, rho = 3.0, 0.02, 0.07, 0.2, 0.05
