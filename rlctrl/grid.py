@@ -70,10 +70,11 @@ class Grid:
         return np.asarray(self._along(np.asarray(values), [a.matrix(b.nodes) for a, b in zip(self.axes, other.axes, strict=True)]))
 
     def _along(self, values, matrices):
+        """One matrix applied along each axis; each brings the next axis to the front."""
         xp: Any = module_of(values)
-        table = values.reshape(self.shape)
-        for k, matrix in enumerate(matrices):
-            table = xp.moveaxis(xp.tensordot(xp.asarray(matrix), table, axes=(1, k)), 0, k)
+        table = values
+        for matrix in matrices:
+            table = (xp.asarray(matrix) @ table.reshape(matrix.shape[1], -1)).T
         return table.reshape(-1)
 
     def places(self, x):

@@ -87,7 +87,7 @@ class Bellman:
         have finitely many values), so that iterations cannot cycle. `mode`: search from "all" candidates, take the best of them as it is
         ("rough"), search only "near" the given policy, or take the "policy" as it is (T^π V)."""
         tried = 3 if mode == "near" else len(self.inputs.candidates)
-        block = int(np.clip(BLOCK // tried, 1, 4096))
+        block = self._block(tried)
         room = int(np.prod(self.capacity)) + block
         policy = np.concatenate([policy, np.zeros((room - self.size, policy.shape[1]))])
         kernel, grid, rule = self._transitions
@@ -105,6 +105,10 @@ class Bellman:
         parts = [[np.asarray(a)[first:last] for a in pair] for pair, (first, last) in zip(found, pieces, strict=True)]
         best, chosen = (np.concatenate(part) for part in zip(*parts, strict=True))
         return best, chosen
+
+    def _block(self, tried):
+        """Nodes per block, with so many inputs tried at each; not more than a core's share of the largest grid."""
+        return int(np.clip(BLOCK // tried, 1, min(4096, -(-int(np.prod(self.capacity)) // THREADS))))
 
     def _pieces(self, block):
         """Node numbers (first, beyond the last) for every core."""
@@ -125,7 +129,7 @@ class Bellman:
     def _landings(self):
         """These places by node and candidate, in arrays for the largest grid, for every core."""
         kernel, grid, (nodes, _) = self._transitions
-        block = int(np.clip(BLOCK // len(self.inputs.candidates), 1, 4096))
+        block = self._block(len(self.inputs.candidates))
         count = -(-int(np.prod(self.capacity)) // (block * THREADS)) * block
         numbers, candidates = self.grid.padded(self.capacity), np.asarray(self.inputs.candidates)
         run = lambda piece: jax.block_until_ready(landings(kernel, numbers, grid, candidates, nodes[0], *piece, count, block))
@@ -186,15 +190,17 @@ class Bellman:
         constant = np.empty(self.size)
         index, weight = np.empty((self.size, width), np.int32), np.empty((self.size, width))
 
+        block = min(TABLE_BLOCK, int(np.prod(self.capacity)))
+
         def fill(first):
-            last = min(first + TABLE_BLOCK, self.size)
-            inputs = np.zeros((TABLE_BLOCK, policy.shape[1]))
+            last = min(first + block, self.size)
+            inputs = np.zeros((block, policy.shape[1]))
             inputs[: last - first] = policy[first:last]
             found = landing(kernel, numbers, grid, first, last, inputs, np.asarray(nodes), np.asarray(mass))
             for table, part in zip((constant, index, weight), found, strict=True):
                 table[first:last] = np.asarray(part)[: last - first].reshape(-1, *table.shape[1:])
 
-        in_threads(fill, range(0, self.size, TABLE_BLOCK))
+        in_threads(fill, range(0, self.size, block))
         return PolicyOperator(self, constant, Rows.of(index, weight, int(np.prod(self._landing.shape))))
 
     def share_leaving(self, policy) -> float:
