@@ -55,6 +55,11 @@ class Grid:
         """The same nodes for splines of another order."""
         return Grid(tuple(make_axis(axis.nodes, order, axis.period) for axis in self.axes))
 
+    def middles(self, low, high) -> "Grid":
+        """The grid of order 1 through the middles of the cells between `low` and `high` (d,)."""
+        kept = [a.middles[(a.middles >= lo) & (a.middles <= hi)] for a, lo, hi in zip(self.axes, low, high, strict=True)]
+        return Grid(tuple(make_axis(nodes, 1, axis.period) for nodes, axis in zip(kept, self.axes, strict=True)))
+
     def embed(self, coefficients, shape) -> np.ndarray:
         """Coefficients of this grid as those of `padded(shape)`."""
         table = np.zeros(shape)

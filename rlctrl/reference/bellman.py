@@ -82,19 +82,20 @@ class Bellman:
         coefficients = self.grid.fit(np.asarray(values))
         return coefficients if self.expectation is None else self.expectation.apply(coefficients)
 
-    def improve(self, values, policy, mode="all"):
-        """T V at the nodes (S,) and the maximising inputs (S, m); never worse than the given `policy` (S, m; of candidates, for inputs that
-        have finitely many values), so that iterations cannot cycle. `mode`: search from "all" candidates, take the best of them as it is
-        ("rough"), search only "near" the given policy, or take the "policy" as it is (T^π V)."""
+    def improve(self, values, policy, mode="all", at=None):
+        """T V at the nodes (S,), or at those of another grid `at` (with no more nodes a side than `capacity`), and the maximising inputs
+        (S, m); never worse than the given `policy` (S, m; of candidates, for inputs that have finitely many values), so that iterations
+        cannot cycle. `mode`: search from "all" candidates, take the best of them as it is ("rough"), search only "near" the given policy,
+        or take the "policy" as it is (T^π V)."""
         tried = 3 if mode == "near" else len(self.inputs.candidates)
         block = self._block(tried)
         room = int(np.prod(self.capacity)) + block
-        policy = np.concatenate([policy, np.zeros((room - self.size, policy.shape[1]))])
+        policy = np.concatenate([policy, np.zeros((room - len(policy), policy.shape[1]))])
         kernel, grid, rule = self._transitions
         coefficients = self._landing.embed(self.ahead(values), self._landing_capacity)
-        numbers = self.grid.padded(self.capacity)
-        pieces = self._pieces(block)
-        known = self._landings if mode in ("all", "rough") and self.keeps_landings else [None] * len(pieces)
+        numbers = (at or self.grid).padded(self.capacity)
+        pieces = _pieces(block, int(np.prod((at or self.grid).shape)))
+        known = self._landings if at is None and mode in ("all", "rough") and self.keeps_landings else [None] * len(pieces)
 
         def run(piece, known):
             return jax.block_until_ready(
@@ -109,11 +110,6 @@ class Bellman:
     def _block(self, tried):
         """Nodes per block, with so many inputs tried at each; not more than a core's share of the largest grid."""
         return int(np.clip(BLOCK // tried, 1, min(4096, -(-int(np.prod(self.capacity)) // THREADS))))
-
-    def _pieces(self, block):
-        """Node numbers (first, beyond the last) for every core."""
-        share = -(-self.size // (block * THREADS)) * block
-        return [(first, min(first + share, self.size)) for first in range(0, self.size, share)]
 
     @property
     def keeps_landings(self) -> bool:
@@ -133,7 +129,7 @@ class Bellman:
         count = -(-int(np.prod(self.capacity)) // (block * THREADS)) * block
         numbers, candidates = self.grid.padded(self.capacity), np.asarray(self.inputs.candidates)
         run = lambda piece: jax.block_until_ready(landings(kernel, numbers, grid, candidates, nodes[0], *piece, count, block))
-        return in_threads(run, self._pieces(block))
+        return in_threads(run, _pieces(block, self.size))
 
     @property
     def _landing(self) -> Grid:
@@ -167,7 +163,7 @@ class Bellman:
         return np.all((self.points >= low - slack) & (self.points <= high + slack), -1)
 
     @functools.cached_property
-    def _plain(self) -> "Bellman":
+    def plain(self) -> "Bellman":
         """The same operator without expectation in advance."""
         return replace(self, expectation=None)
 
@@ -183,7 +179,7 @@ class Bellman:
     def operator(self, policy) -> PolicyOperator:
         """T^π as a sparse matrix on the coefficients."""
         if isinstance(self.expectation, Split):
-            return self._plain.operator(policy)
+            return self.plain.operator(policy)
         kernel, grid, (nodes, mass) = self._transitions
         numbers = self.grid.padded(self.capacity)
         width = len(mass) * (self.grid.order + 1) ** len(self.grid.axes)
@@ -209,3 +205,9 @@ class Bellman:
         parts = [np.resize(a[k : k + TABLE_BLOCK], (TABLE_BLOCK, a.shape[1])) for k in blocks for a in (self.points, policy)]
         found = [np.asarray(mass_leaving(self.kernel, x, u, self.rule)) for x, u in zip(parts[::2], parts[1::2], strict=True)]
         return float(np.concatenate(found)[: self.size].mean())
+
+
+def _pieces(block, size):
+    """Numbers (first, beyond the last) of `size` nodes for every core, in whole blocks."""
+    share = -(-size // (block * THREADS)) * block
+    return [(first, min(first + share, size)) for first in range(0, size, share)]

@@ -1,7 +1,8 @@
 """Error statement of grid dynamic programming: the sum of
 
 contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped
-discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme
+discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme;
+                above order 1, where few nodes are many and coarser ones too few, at most the Bellman residual between the nodes, /(1 − γ)
 quadrature      the change of the value of the final policy when the noise gets twice the nodes
 truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved
 """
@@ -14,6 +15,7 @@ import numpy as np
 from rlctrl.grid import nearest_nodes
 from rlctrl.reference.refinement import left_by
 
+BETWEEN = 1.25  # the largest error of a spline between two nodes, in the end cells too, relative to that in the middle
 ACCURACY = 0.01  # relative, of values under another operator
 
 
@@ -33,8 +35,18 @@ def _difference(coarse, fine):
 
 
 def _discretisation(levels):
-    changes = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)]
-    return left_by(changes, levels[-1].bellman.grid.order + 1)
+    changes, order = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)], levels[-1].bellman.grid.order
+    nested = left_by(changes, order + 1)
+    return nested if order == 1 else min(nested, _residual_bound(levels[-1]))
+
+
+def _residual_bound(fine):
+    """|TV − V|/(1 − γ) from the middles of the cells inside the box, T without interpolating expectations."""
+    bellman, gamma = fine.bellman, float(fine.bellman.kernel.gamma)
+    middles = bellman.grid.middles(np.asarray(bellman.kernel.low), np.asarray(bellman.kernel.high))
+    policy = fine.policy[nearest_nodes(bellman.grid, middles)]
+    gap = bellman.plain.improve(fine.values, policy, at=middles)[0] - bellman.grid.resample(fine.values, middles)
+    return BETWEEN * float(np.max(np.abs(gap))) / (1 - gamma) if gamma < 1 else np.inf
 
 
 def _quadrature(solver, fine):

@@ -7,6 +7,7 @@ threads took ten times as long as all the rest.
 import numpy as np
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of a V that diverges, which the caller sees
 def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
     """x with max|right − A x| ≤ accuracy from zero, A given by `product` and A⁻¹ roughly by `precondition`; (x, reached), after at most
     `most` steps."""
