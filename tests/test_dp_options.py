@@ -305,3 +305,12 @@ def test_checkpoints_of_other_solves_and_damaged_ones_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(rc.InputError, match="`checkpoint` must be a file written by GridDP"):
         rc.solve(problem(0.9), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
+
+
+def test_states_without_a_value_are_named():
+    """ln k has no value at k ≤ 0, which the margin around the box reaches."""
+    problem = rc.Problem(**plants.defaults("growth"))
+    with pytest.raises(rc.NotConverged, match=r"no number for V at .* first at x = \[-.*lower `margin`"):
+        rc.solve(problem, rc.GridDP(shape=41))
+    inside = rc.solve(problem, rc.GridDP(shape=41, margin=0.0))
+    assert inside.converged

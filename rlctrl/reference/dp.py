@@ -260,7 +260,7 @@ def _reference(problem, levels, terms):
         residual=fine.residual,
         message=fine.message,
         iterations=sum(len(level.rows) for level in levels),
-        notes=tuple(_notes(left, terms, float(np.ptp(fine.values)), problem.exit)),
+        notes=tuple(_notes(left, terms, float(np.ptp(fine.values)), problem.exit)) if fine.converged else (),
         history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},
     )
 

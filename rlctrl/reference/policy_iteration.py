@@ -93,7 +93,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     while len(rows) < method.iterations:
         improved, policy = bellman.improve(values, policy, mode)
         low, high = float((improved - values).min()), float((improved - values).max())
-        before, residual = residual, max(abs(low), abs(high))
+        residual = max(abs(low), abs(high))
         operator = None  # its memory is needed for the next
         if gamma == 1:
             operator = fixed_policy(bellman, policy, table_bytes)
@@ -109,25 +109,40 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
             text = f"Contraction bound {bound:.2e} ≤ {goal:.2e} after {len(rows)} improvements on {bellman.grid.shape}."
             return Level(bellman, improved + middle, policy, bound, residual, tuple(rows), True, text)
         if not np.isfinite(residual) or residual > 1e6 * (1 + rows[0][1]):
-            failed, bound = f"diverged on {bellman.grid.shape}: Bellman residual {residual:.2e}", float("inf")
+            failed, bound = _divergence(bellman, improved, residual), float("inf")
             break
         if settled:
             values = improved
         else:
             operator = operator or fixed_policy(bellman, policy, table_bytes)
-            part = min(1.0, residual / before) ** 2 if 0 < before < np.inf else 1.0
-            accuracy = max(min(EVALUATION, part) * residual, 0.1 * goal / horizon)
+            accuracy = max(_share(rows) * residual, 0.1 * goal / horizon)
             values = evaluate(operator, improved + middle, accuracy, method.evaluation, endless)
         fast = len(rows) > 1 and rows[-1][2] < FAST * rows[-2][2]
         if mode != "rough" or bound <= ROUGH * float(np.ptp(improved)):
             mode = "near" if large and fast and not settled else "all"
         keep(State(values, policy, tuple(rows), mode))
     failed = failed or f"stopped after {len(rows)} improvements on {bellman.grid.shape}, bound {bound:.2e}"
-    text = f"GridDP {failed}. {_advice(bellman, gamma, horizon)}"
+    text = f"GridDP {failed}. {_advice(bellman, gamma, horizon, residual)}"
     return Level(bellman, values, policy, bound, residual, tuple(rows), False, text)
 
 
-def _advice(bellman, gamma, horizon):
+def _share(rows):
+    """Part of the residual to which the next policy is evaluated: (residual/the one before)², at most `EVALUATION`."""
+    fall = rows[-1][1] / rows[-2][1] if len(rows) > 1 and rows[-2][1] > 0 else 1.0
+    return min(EVALUATION, fall**2)
+
+
+def _divergence(bellman, improved, residual):
+    """What is wrong, in words."""
+    odd = np.flatnonzero(np.isnan(improved))
+    if len(odd) == 0:
+        return f"diverged on {bellman.grid.shape}: Bellman residual {residual:.2e}"
+    return f"found no number for V at {len(odd)} of {bellman.size} nodes, first at x = {bellman.points[odd[0]].round(6).tolist()}"
+
+
+def _advice(bellman, gamma, horizon, residual):
+    if np.isnan(residual):
+        return "Move the box, or lower `margin`, to where reward and plant are defined."
     if gamma == 1 and horizon > 1e9:
         return "From some states the policy found never reaches an end: no target can be reached, or staying pays. Check signs and target."
     if bellman.grid.order > 1:
