@@ -312,5 +312,14 @@ def test_states_without_a_value_are_named():
     problem = rc.Problem(**plants.defaults("growth"))
     with pytest.raises(rc.NotConverged, match=r"no number for V at .* first at x = \[-.*lower `margin`"):
         rc.solve(problem, rc.GridDP(shape=41))
-    inside = rc.solve(problem, rc.GridDP(shape=41, margin=0.0))
-    assert inside.converged
+
+
+@pytest.mark.parametrize(("order", "nodes"), [(1, 161), (3, 41), (3, 161)])
+def test_between_nodes_far_apart_where_value_is_steep_the_statement_holds(order, nodes):
+    """C1 on plain capital: V = c1 + c2 ln k bends most between the first two nodes, where no node sees it."""
+    problem, save = rc.Problem(**plants.defaults("growth")), 0.65 * 0.95
+    found = rc.solve(problem, rc.GridDP(shape=nodes, order=order, margin=0.0))
+    k = np.linspace(0.01, 1, 400)
+    exact = (np.log(1 - save) + 0.65 * 0.95 / (1 - save) * np.log(save)) / 0.05 + 0.65 / (1 - save) * np.log(k)
+    true = np.max(np.abs(found.V(k[:, None]) - exact))
+    assert true <= found.error <= 20 * true

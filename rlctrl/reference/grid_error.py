@@ -2,7 +2,8 @@
 
 contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped
 discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme;
-                above order 1, where few nodes are many and coarser ones too few, at most the Bellman residual between the nodes, /(1 − γ)
+                above order 1, where few nodes do and half of them may be too few, plus the Bellman residual R between the nodes, and no
+                more than R/(1 − γ)
 quadrature      the change of the value of the final policy when the noise gets twice the nodes
 truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved
 """
@@ -37,16 +38,19 @@ def _difference(coarse, fine):
 def _discretisation(levels):
     changes, order = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)], levels[-1].bellman.grid.order
     nested = left_by(changes, order + 1)
-    return nested if order == 1 else min(nested, _residual_bound(levels[-1]))
+    if order == 1:
+        return nested
+    between, gamma = _between(levels[-1]), float(levels[-1].bellman.kernel.gamma)
+    return min(nested + between, between / (1 - gamma) if gamma < 1 else np.inf)
 
 
-def _residual_bound(fine):
-    """|TV − V|/(1 − γ) from the middles of the cells inside the box, T without interpolating expectations."""
-    bellman, gamma = fine.bellman, float(fine.bellman.kernel.gamma)
+def _between(fine):
+    """|TV − V| from the middles of the cells inside the box, T without interpolating expectations."""
+    bellman = fine.bellman
     middles = bellman.grid.middles(np.asarray(bellman.kernel.low), np.asarray(bellman.kernel.high))
     policy = fine.policy[nearest_nodes(bellman.grid, middles)]
     gap = bellman.plain.improve(fine.values, policy, at=middles)[0] - bellman.grid.resample(fine.values, middles)
-    return BETWEEN * float(np.max(np.abs(gap))) / (1 - gamma) if gamma < 1 else np.inf
+    return BETWEEN * float(np.max(np.abs(gap)))
 
 
 def _quadrature(solver, fine):
