@@ -385,7 +385,7 @@ def test_a_saved_solution_reads_back_the_same(tmp_path):
 @pytest.mark.parametrize("walls", ["clip", "absorb", "stop"])
 def test_monotone_differences_are_a_markov_chain_and_both_kinds_are_exact_on_polynomials(walls):
     grid = rc.reference.hjb.box_grid([-1, 0], [1, 1], (9, 8), (False, True))
-    operators = differences(grid, walls, noisy=True)
+    operators = differences(grid, walls, [(0, 0), (1, 1), (0, 1)])
     blend, x = operators.blended(np.zeros(72)), grid.points()
     for term in range(operators.low_exit.shape[1]):
         table = blend.matrix(np.eye(operators.low_exit.shape[1])[term] * np.ones((72, 1))).toarray()

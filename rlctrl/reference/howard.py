@@ -51,7 +51,7 @@ class Scheme:
         given = np.where(fixed, end, 0.0)
         if rest is not None:
             fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
-        return cls(hamiltonian, grid, points, differences(grid, walls, hamiltonian.noisy), end, fixed, given)
+        return cls(hamiltonian, grid, points, differences(grid, walls, hamiltonian.noise), end, fixed, given)
 
     @property
     def rho(self):

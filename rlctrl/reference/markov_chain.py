@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from rlctrl.reference.grid_hamiltonian import pairs
-
 EXIT_RATE = 1e7  # per crossing time of a cell: V there is the exit value to about seven digits
 
 
@@ -66,16 +64,16 @@ class Blend:
         return sparse.csr_matrix((values[used], (self.rows[used], self.columns[used])), (size, size))
 
 
-def differences(grid, exit_rule, noisy) -> Differences:
-    """The operators of a uniform grid, in the order of `coefficients`."""
+def differences(grid, exit_rule, noise) -> Differences:
+    """The operators of a uniform grid, in the order of `coefficients`, for noise with the entries `noise` of σσᵀ."""
     axes = [_Axis.make(a.size, float(a.widths[0]), a.period is not None, exit_rule) for a in grid.axes]
-    crossed, turns = pairs(len(axes)), (1, -1)
+    turns, own, crossed = (1, -1), [k for k, i in noise if k == i], [pair for pair in noise if pair[0] != pair[1]]
     low = [_along(axes, k, a.up[::t, ::t], a.up_exit[::t]) for t in turns for k, a in enumerate(axes)]
     high = [_along(axes, k, a.up_high[::t, ::t], a.up_exit[::t]) for t in turns for k, a in enumerate(axes)]
-    if noisy:
-        second = [_along(axes, k, a.second, a.second_exit) for k, a in enumerate(axes)]
+    if noise:
+        second = [_along(axes, k, axes[k].second, axes[k].second_exit) for k in own]
         sides = [_diagonal(axes, k, i, t, exit_rule) for k, i in crossed for t in turns]
-        full = [_along(axes, k, a.second_high, a.second_exit) for k, a in enumerate(axes)]
+        full = [_along(axes, k, axes[k].second_high, axes[k].second_exit) for k in own]
         cross = [(_lift(axes, {k: axes[k].central, i: axes[i].central}), 0.0) for k, i in crossed]
         unused = (sparse.csr_matrix(low[0][0].shape), 0.0)
         low += second + sides + [unused] * len(full + cross)
