@@ -387,8 +387,8 @@ def test_monotone_differences_are_a_markov_chain_and_both_kinds_are_exact_on_pol
     grid = rc.reference.hjb.box_grid([-1, 0], [1, 1], (9, 8), (False, True))
     operators = differences(grid, walls, [(0, 0), (1, 1), (0, 1)])
     blend, x = operators.blended(np.zeros(72)), grid.points()
-    for term in range(operators.low_exit.shape[1]):
-        table = blend.matrix(np.eye(operators.low_exit.shape[1])[term] * np.ones((72, 1))).toarray()
+    for term in range(blend.out.shape[1]):
+        table = blend.matrix(np.eye(blend.out.shape[1])[term] * np.ones((72, 1))).toarray()
         off = table - np.diag(np.diag(table))
         assert off.min() >= 0
         assert np.allclose(table.sum(1) + blend.out[:, term], 0, atol=1e-6)
