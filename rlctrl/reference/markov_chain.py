@@ -29,8 +29,8 @@ class Differences:
         if not np.any(share):
             return self.low
         parts = self.low.times(1 - share), self.high.times(share)
-        entries = (np.concatenate([getattr(a, name) for a in parts]) for name in ("places", "columns", "values"))
-        return Operators(*entries, parts[0].out + parts[1].out)
+        places, columns, values = (np.concatenate([getattr(a, name) for a in parts]) for name in ("places", "columns", "values"))
+        return Operators(places, columns, values, parts[0].out + parts[1].out)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def _diagonal(axes, k, i, sign, exit_rule):
     """(V(++) + V(−−) − 2V)/2 per area, or with `sign` −1 the other diagonal. Walls: "free" nothing, "absorb" exits."""
     ahead, beside = axes[k].shift, axes[i].shift[::sign, ::sign]
     both = _lift(axes, {k: ahead, i: beside}), _lift(axes, {k: ahead[::-1, ::-1], i: beside[::-1, ::-1]})
-    own, size = np.arange(np.prod([len(a.up) for a in axes])), np.prod([len(a.up) for a in axes])
+    size = int(np.prod([len(a.up) for a in axes]))
+    own = np.arange(size)
     rows, columns, values = (np.concatenate(parts) for parts in zip(*both, (own, own, np.full(size, -2.0)), strict=True))
     missing = -np.bincount(rows, values, size)
     scale = np.where(missing > 0, EXIT_RATE if exit_rule == "absorb" else 0.0, 1.0) / (2 * axes[k].step * axes[i].step)
@@ -164,4 +165,5 @@ def _collect(operators, size) -> Operators:
     for term, (*_, factor) in enumerate(operators):
         out[:, term] = factor
     places = np.concatenate([rows * count + term for term, (rows, *_) in enumerate(operators)])
-    return Operators(places, *(np.concatenate([operator[part] for operator in operators]) for part in (1, 2)), out)
+    columns, values = (np.concatenate([operator[part] for operator in operators]) for part in (1, 2))
+    return Operators(places, columns, values, out)
