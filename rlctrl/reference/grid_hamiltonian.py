@@ -4,7 +4,8 @@
 
 Terms j: b_k⁺ and b_k⁻ for one-sided differences along the drift; then, with noise, the monotone cross stencil (second differences of the
 axes, diagonal neighbours by the sign of a_kl: Kushner & Dupuis 2001, §5.3; c_j ≥ 0); then the same diffusion for central differences,
-which needs no diagonal dominance but is not monotone. `markov_chain` blends the two: their weights sum to one.
+which needs no diagonal dominance but is not monotone. `markov_chain` blends the two: their weights sum to one. Only entries of a that
+can differ from 0 have terms: `noise` lists them as pairs (k ≤ i), those of the axes first.
 """
 
 import itertools
@@ -20,24 +21,24 @@ from rlctrl.maximise import InputSet, maximise
 from rlctrl.tree import record
 
 
-def coefficients(generator, steps, noisy, x, u):
+def coefficients(generator, steps, noise, x, u):
     """c_j(x, u), (..., J): drift up and down per axis, and with noise the monotone and the full diffusion."""
-    return jnp.stack(_columns(generator, steps, noisy, x, u), -1)
+    return jnp.stack(_columns(generator, steps, noise, x, u), -1)
 
 
-def _columns(generator, steps, noisy, x, u):
+def _columns(generator, steps, noise, x, u):
     """The c_j one by one."""
     n, b = len(steps), generator.drift(x, u)
     found = [jnp.maximum(sign * b[..., k], 0) for sign in (1, -1) for k in range(n)]
-    if not noisy:
+    if not noise:
         return found
     a = generator.covariance(x, u)
     kept = kept_correlation(a, steps)
     axis = jnp.diagonal(a, axis1=-2, axis2=-1) / 2
     taken = jnp.sum(jnp.abs(kept) / steps, -1) * steps / 2
-    found += [jnp.maximum(axis[..., k] - taken[..., k], 0) for k in range(n)]
-    found += [jnp.maximum(sign * kept[..., k, i], 0) for k, i in pairs(n) for sign in (1, -1)]
-    return found + [axis[..., k] for k in range(n)] + [a[..., k, i] for k, i in pairs(n)]
+    found += [jnp.maximum(axis[..., k] - taken[..., k], 0) for k, i in noise if k == i]
+    found += [jnp.maximum(sign * kept[..., k, i], 0) for k, i in noise if k != i for sign in (1, -1)]
+    return found + [axis[..., k] if k == i else a[..., k, i] for k, i in noise]
 
 
 def kept_correlation(a, steps):
@@ -50,12 +51,7 @@ def kept_correlation(a, steps):
     return off * jnp.minimum(share[..., :, None], share[..., None, :]) * (steps[:, None] * steps)
 
 
-def pairs(n):
-    """Pairs of different axes, each once."""
-    return list(itertools.combinations(range(n), 2))
-
-
-@record(arrays=("generator", "steps", "inputs"), static=("noisy", "affine"))
+@record(arrays=("generator", "steps", "inputs"), static=("noise", "affine"))
 @dataclass(frozen=True, eq=False)
 class GridHamiltonian:
     """H_u − (−ρV) at a node as a function of the differences g = (O_j V)(x)."""
@@ -63,12 +59,12 @@ class GridHamiltonian:
     generator: Generator
     steps: Any
     inputs: InputSet
-    noisy: bool
+    noise: tuple
     affine: bool
 
     def at(self, x, u, g):
         """ℓ(x,u) + Σ_j c_j(x,u) g_j."""
-        terms = _columns(self.generator, self.steps, self.noisy, x, u)
+        terms = _columns(self.generator, self.steps, self.noise, x, u)
         return self.generator.reward_rate(x, u) + sum(c * g[..., j] for j, c in enumerate(terms))
 
     @property
@@ -145,7 +141,7 @@ def best_input(hamiltonian, x, old, g, *expansion):
         u = jnp.take_along_axis(starts, best, 1)[:, 0]
     else:
         u = maximise(at, hamiltonian.inputs, starts)[0]
-    c, rate = coefficients(hamiltonian.generator, hamiltonian.steps, hamiltonian.noisy, x, u), hamiltonian.generator.reward_rate(x, u)
+    c, rate = coefficients(hamiltonian.generator, hamiltonian.steps, hamiltonian.noise, x, u), hamiltonian.generator.reward_rate(x, u)
     return u, rate + jnp.sum(c * g, -1), c, rate
 
 
@@ -153,9 +149,9 @@ def best_input(hamiltonian, x, old, g, *expansion):
 def parts(hamiltonian, x, u):
     """Coefficients c, reward rate ℓ, and whether the cross stencil carries all of the correlation."""
     generator, steps = hamiltonian.generator, hamiltonian.steps
-    c = coefficients(generator, steps, hamiltonian.noisy, x, u)
+    c = coefficients(generator, steps, hamiltonian.noise, x, u)
     whole = jnp.ones(len(x), bool)
-    if hamiltonian.noisy:
+    if hamiltonian.noise:
         a = generator.covariance(x, u)
         lost = jnp.abs(a * ~jnp.eye(len(steps), dtype=bool) - kept_correlation(a, steps))
         whole = jnp.all(lost <= 1e-9 * jnp.max(jnp.abs(a), (-2, -1), keepdims=True), (-2, -1))

@@ -39,14 +39,13 @@ class Hamiltonian:
         plant = problem.plant
         x, u, p = plant.symbols()
         drift, sigma, reward = plant.drift_function(x, u, p), plant.diffusion_function(x, u, p), problem.reward_of(x, u, p)
-        covariance = ca.sparsify(sigma @ sigma.T) if plant.law.q else ca.SX(plant.n, plant.n)
-        pairs = tuple((i, j) for i, j in zip(*covariance.sparsity().get_triplet(), strict=True) if i <= j)
+        covariance = covariance_of(plant, x, u)
         affine = ca.is_linear(drift, u) and ca.is_linear(sigma, u) and ca.is_quadratic(reward, u)
         curvature = ca.Function("curvature", [x, u, p], [ca.hessian(-reward, u)[0]])
         quadratic = affine and not any(s.values for s in plant.inputs) and _concave(plant, curvature)
         zero = np.zeros(plant.m)
         inputs = InputSet(zero[None, :], zero, *box(plant.inputs), ((),) * plant.m) if quadratic else input_set(plant.inputs, candidates)
-        return cls(problem.generator, inputs, pairs, bool(pairs) and ca.depends_on(covariance, u), quadratic)
+        return cls(problem.generator, inputs, noise_entries(plant), covariance.nnz() > 0 and ca.depends_on(covariance, u), quadratic)
 
     def without_noise(self):
         """The same with σ = 0."""
@@ -93,6 +92,21 @@ class HamiltonianPolicy(Policy):
         s = [self.value.partial(flat, *pair) for pair in self.hamiltonian.pairs]
         u, _ = self.hamiltonian.maximum(flat, p, jnp.stack(s, -1) if s else jnp.zeros((len(flat), 0)))
         return u.reshape(*x.shape[:-1], u.shape[-1])
+
+
+def covariance_of(plant, x, u):
+    """σσᵀ as CasADi expressions of x and u, without the entries that are 0 for the plant's parameters."""
+    if not plant.law.q:
+        return ca.SX(plant.n, plant.n)
+    sigma = plant.diffusion_function(x, u, ca.DM(plant.parameter_vector))
+    return ca.sparsify(sigma @ sigma.T)
+
+
+def noise_entries(plant):
+    """The pairs (i ≤ j) of its entries, those of the axes first."""
+    x, u, _ = plant.symbols()
+    found = [(i, j) for i, j in zip(*covariance_of(plant, x, u).sparsity().get_triplet(), strict=True) if i <= j]
+    return tuple(sorted(found, key=lambda pair: (pair[0] != pair[1], pair)))
 
 
 def _concave(plant, curvature):

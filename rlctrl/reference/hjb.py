@@ -25,6 +25,7 @@ from rlctrl.plant import box, finite_box
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.grid_hamiltonian import GridHamiltonian
+from rlctrl.reference.hamiltonian import noise_entries
 from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
 from rlctrl.reference.level import Level, correlation, discretisation
 from rlctrl.reference.refinement import SAFETY
@@ -136,7 +137,7 @@ class HJB:
         """One level. For exit="free" first without motion across the walls, then extrapolating there; the former if that fails."""
         grid = box_grid(*box(problem.plant.states), shape, problem.kernel.periodic, 1, margin)
         steps = np.array([float(a.widths[0]) for a in grid.axes])
-        hamiltonian = GridHamiltonian(problem.generator, steps, inputs, problem.plant.law.q > 0, _is_affine(problem, inputs))
+        hamiltonian = GridHamiltonian(problem.generator, steps, inputs, noise_entries(problem.plant), _is_affine(problem, inputs))
         schemes = {walls: Scheme.make(problem, hamiltonian, grid, rest, walls) for walls in _walls(problem)}
         if len(schemes) == 2 and start is None:
             start = replace(self, order=1, tolerance=1e-3)._on_grid(schemes["stop"], None, show)
@@ -206,7 +207,7 @@ def _is_affine(problem, inputs):
     """Whether the maximum has a closed form: continuous inputs, affine drift, noise without inputs, concave quadratic reward rate."""
     rng, n = np.random.default_rng(0), problem.plant.n
     x, u, other = (a + (b - a) * rng.random((64, len(a))) for a, b in [box(problem.plant.states)] + [finite_box(problem.plant.inputs)] * 2)
-    hamiltonian = GridHamiltonian(problem.generator, np.ones(n), inputs, problem.plant.law.q > 0, False)
+    hamiltonian = GridHamiltonian(problem.generator, np.ones(n), inputs, noise_entries(problem.plant), False)
     return bool(np.all(np.asarray(inputs.step) > 0)) and bool(hamiltonian.is_affine(x, u, other))
 
 

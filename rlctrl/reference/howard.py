@@ -29,7 +29,7 @@ TRACE = (
 )
 INEXACT = 1e-3  # residual with which one of many policies is evaluated, relative to that before, where an iteration evaluates it
 SIMILAR = 0.2  # factor by which the bound falls from one policy to the next where the factors of the one serve for the other
-BLOCK, CHUNK = 2048, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
+BLOCK, CHUNK = 4096, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Scheme:
         given = np.where(fixed, end, 0.0)
         if rest is not None:
             fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
-        return cls(hamiltonian, grid, points, differences(grid, walls, hamiltonian.noisy), end, fixed, given)
+        return cls(hamiltonian, grid, points, differences(grid, walls, hamiltonian.noise), end, fixed, given)
 
     @property
     def rho(self):
@@ -115,7 +115,7 @@ class Scheme:
             inverse = near.adapted(matrix)
             return inverse, values + inverse(right - matrix @ values, INEXACT)
         except RuntimeError:  # exactly singular, or not finite
-            return np.zeros_like, np.full(len(values), np.nan)
+            return lambda b, *_: np.zeros_like(b), np.full(len(values), np.nan)
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,19 @@ def _goal(values, tolerance):
     return tolerance * max(float(np.ptp(values)), 1e-6 * float(np.max(np.abs(values))), 1e-12)
 
 
+def _bound(inverse, greedy, goal):
+    """M⁻¹|max_u H_u(V)|, roughly unless it meets the goal."""
+    rough = float(np.max(np.abs(inverse(np.abs(greedy.slack), INEXACT))))
+    return rough if rough > goal or not np.isfinite(rough) else float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
+
+
 def howard(scheme, blend, values, policy, tolerance, most, show) -> State:
     """Policy iteration. Where a policy has no finite value (no discount, and it never ends) implicit time steps lead to one that has."""
     inverse, rows, bound, shift, greedy = None, [], np.inf, 0.0, scheme.improve(blend, values, policy)
     for k in range(most + 1):
         goal, residual = _goal(values, tolerance), float(np.max(np.abs(greedy.slack)))
         if inverse is not None and not shift:
-            bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
+            bound = _bound(inverse, greedy, goal)
         rows.append((k, residual, bound))
         show(k, bound, goal)
         if bound <= goal or not np.isfinite(residual) or k == most:
@@ -204,7 +210,7 @@ def refine(scheme, share, low, values, tolerance, most, show) -> State:
             inverse = scheme.evaluate(monotone, greedy, values)[0]
             values = values + DAMPING * inverse(greedy.slack)
             greedy = scheme.improve(blend, values, greedy.policy)
-        bound = float(np.max(np.abs(inverse(np.abs(greedy.slack)))))
+        bound = _bound(inverse, greedy, goal)
         similar = inverse if rows and not sweeps and bound < SIMILAR * rows[-1][2] else None
         rows.append((k, float(np.max(np.abs(greedy.slack))), bound))
         show(k, bound, goal)

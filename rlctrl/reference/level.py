@@ -113,12 +113,12 @@ class Level:
     @cached_property
     def leaving(self):
         """Share of the nodes on the walls at which the optimal drift or the noise points out of the grid."""
-        c, n = self.scheme.parts(self.state.policy)[0], len(self.grid.axes)
+        c, n, noise = self.scheme.parts(self.state.policy)[0], len(self.grid.axes), self.scheme.hamiltonian.noise
         out, table = np.zeros(self.grid.shape, bool), c.reshape(*self.grid.shape, -1)
         for k, axis in enumerate(self.grid.axes):
             for side, term in ((-1, k), (0, n + k)):
                 wall = tuple(side if i == k else slice(None) for i in range(n))
-                rate = table[wall][..., term] + (table[wall][..., -n * (n + 1) // 2 + k] if c.shape[1] > 2 * n else 0.0)
+                rate = table[wall][..., term] + (table[wall][..., noise.index((k, k)) - len(noise)] if (k, k) in noise else 0.0)
                 out[wall] |= (rate > 1e-9 * np.max(c)) & (axis.period is None)
         return float(np.mean(out.ravel()[self.scheme.edge])) if np.any(self.scheme.edge) else 0.0
 

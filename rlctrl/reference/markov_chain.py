@@ -8,79 +8,84 @@ or quadratic (high) extrapolation, which is not monotone; "stop" no motion acros
 """
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import sparse
-
-from rlctrl.reference.grid_hamiltonian import pairs
 
 EXIT_RATE = 1e7  # per crossing time of a cell: V there is the exit value to about seven digits
 
 
 @dataclass(frozen=True)
 class Differences:
-    """All O_j as one list of entries (row, column, term), each with a low and a high value; `exit` factors (S, J) of the exit value."""
+    """All O_j of low and of high order."""
 
-    rows: Any
-    columns: Any
-    terms: Any
-    low: Any
-    high: Any
-    low_exit: Any
-    high_exit: Any
+    low: "Operators"
+    high: "Operators"
 
-    def blended(self, share) -> "Blend":
+    def blended(self, share) -> "Operators":
         """O_j with the share (S,) of the high order at each node."""
-        values = self.low * (1 - share[self.rows]) + self.high * share[self.rows]
-        used = values != 0
-        out = self.low_exit * (1 - share[:, None]) + self.high_exit * share[:, None]
-        stays = self.rows == self.columns
-        flat = np.bincount((self.rows * out.shape[1] + self.terms)[stays], -values[stays], out.size)
-        return Blend(self.rows[used], self.columns[used], self.terms[used], values[used], out, flat.reshape(out.shape))
+        if not np.any(share):
+            return self.low
+        parts = self.low.times(1 - share), self.high.times(share)
+        places, columns, values = (np.concatenate([getattr(a, name) for a in parts]) for name in ("places", "columns", "values"))
+        return Operators(places, columns, values, parts[0].out + parts[1].out)
 
 
 @dataclass(frozen=True)
-class Blend:
-    """Entries of the operators in use, the factors (S, J) of the exit value, and `stay` (S, J), minus the factors of the node itself."""
+class Operators:
+    """O_j as one list of entries: `places` (row·J + j), columns, values (equal places add up); `out` factors (S, J) of the exit value."""
 
-    rows: Any
+    places: Any
     columns: Any
-    terms: Any
     values: Any
     out: Any
-    stay: Any
+
+    def times(self, factor) -> "Operators":
+        """The rows times a factor (S,)."""
+        values = self.values * factor[self.rows]
+        used = values != 0
+        return Operators(self.places[used], self.columns[used], values[used], self.out * factor[:, None])
+
+    @cached_property
+    def rows(self):
+        return self.places // self.out.shape[1]
+
+    @cached_property
+    def stay(self):
+        """Minus the factors (S, J) of the node itself."""
+        own = self.rows == self.columns
+        return np.bincount(self.places[own], -self.values[own], self.out.size).reshape(self.out.shape)
 
     def apply(self, v, exit_value):
         """(O_j v)(x_i), (S, J)."""
-        shape = self.out.shape
-        flat = np.bincount(self.rows * shape[1] + self.terms, self.values * v[self.columns], shape[0] * shape[1])
-        return flat.reshape(shape) + self.out * exit_value[:, None]
+        flat = np.bincount(self.places, self.values * v[self.columns], self.out.size)
+        return flat.reshape(self.out.shape) + self.out * exit_value[:, None]
 
     def matrix(self, c):
         """Σ_j diag(c_j) O_j as a sparse matrix."""
-        values = self.values * c[self.rows, self.terms]
+        values = self.values * c.ravel()[self.places]
         used = values != 0
         size = len(self.out)
         return sparse.csr_matrix((values[used], (self.rows[used], self.columns[used])), (size, size))
 
 
-def differences(grid, exit_rule, noisy) -> Differences:
-    """The operators of a uniform grid, in the order of `coefficients`."""
+def differences(grid, exit_rule, noise) -> Differences:
+    """The operators of a uniform grid, in the order of `coefficients`, for noise with the entries `noise` of σσᵀ."""
     axes = [_Axis.make(a.size, float(a.widths[0]), a.period is not None, exit_rule) for a in grid.axes]
-    crossed, turns = pairs(len(axes)), (1, -1)
+    turns, own, crossed = (1, -1), [k for k, i in noise if k == i], [pair for pair in noise if pair[0] != pair[1]]
     low = [_along(axes, k, a.up[::t, ::t], a.up_exit[::t]) for t in turns for k, a in enumerate(axes)]
     high = [_along(axes, k, a.up_high[::t, ::t], a.up_exit[::t]) for t in turns for k, a in enumerate(axes)]
-    if noisy:
-        second = [_along(axes, k, a.second, a.second_exit) for k, a in enumerate(axes)]
+    if noise:
+        second = [_along(axes, k, axes[k].second, axes[k].second_exit) for k in own]
         sides = [_diagonal(axes, k, i, t, exit_rule) for k, i in crossed for t in turns]
-        full = [_along(axes, k, a.second_high, a.second_exit) for k, a in enumerate(axes)]
-        cross = [(_lift(axes, {k: axes[k].central, i: axes[i].central}), 0.0) for k, i in crossed]
-        unused = (sparse.csr_matrix(low[0][0].shape), 0.0)
+        full = [_along(axes, k, axes[k].second_high, axes[k].second_exit) for k in own]
+        cross = [(*_lift(axes, {k: axes[k].central, i: axes[i].central}), 0.0) for k, i in crossed]
+        unused = (*np.zeros((2, 0), int), np.zeros(0), 0.0)
         low += second + sides + [unused] * len(full + cross)
         high += [unused] * len(second + sides) + full + cross
-    return _collect(low, high)
+    return Differences(*(_collect(operators, int(np.prod(grid.shape))) for operators in (low, high)))
 
 
 @dataclass(frozen=True)
@@ -128,36 +133,37 @@ def _along(axes, k, matrix, out):
     """An operator of one axis on the whole grid, with its exit factors."""
     shape = [1] * len(axes)
     shape[k] = -1
-    return _lift(axes, {k: matrix}), np.broadcast_to(out.reshape(shape), [len(a.up) for a in axes]).ravel()
+    return *_lift(axes, {k: matrix}), np.broadcast_to(out.reshape(shape), [len(a.up) for a in axes]).ravel()
 
 
 def _lift(axes, matrices):
-    """Kronecker product with identities on the other axes."""
-    parts = [sparse.csr_matrix(matrices.get(k, np.eye(len(a.up)))) for k, a in enumerate(axes)]
-    return sparse.csr_matrix(reduce(sparse.kron, parts))
+    """Rows, columns and values of the Kronecker product with identities on the other axes."""
+    rows, columns, values = np.zeros(1, int), np.zeros(1, int), np.ones(1)
+    for k, axis in enumerate(axes):
+        size = len(axis.up)
+        row, column = np.nonzero(matrices[k]) if k in matrices else [np.arange(size)] * 2
+        rows, columns = (np.add.outer(whole * size, part).ravel() for whole, part in ((rows, row), (columns, column)))
+        values = np.multiply.outer(values, matrices[k][row, column] if k in matrices else np.ones(size)).ravel()
+    return rows, columns, values
 
 
 def _diagonal(axes, k, i, sign, exit_rule):
     """(V(++) + V(−−) − 2V)/2 per area, or with `sign` −1 the other diagonal. Walls: "free" nothing, "absorb" exits."""
     ahead, beside = axes[k].shift, axes[i].shift[::sign, ::sign]
-    both: Any = _lift(axes, {k: ahead, i: beside}) + _lift(axes, {k: ahead[::-1, ::-1], i: beside[::-1, ::-1]})
-    missing = 2.0 - np.asarray(both.sum(1)).ravel()
+    both = _lift(axes, {k: ahead, i: beside}), _lift(axes, {k: ahead[::-1, ::-1], i: beside[::-1, ::-1]})
+    size = int(np.prod([len(a.up) for a in axes]))
+    own = np.arange(size)
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*both, (own, own, np.full(size, -2.0)), strict=True))
+    missing = -np.bincount(rows, values, size)
     scale = np.where(missing > 0, EXIT_RATE if exit_rule == "absorb" else 0.0, 1.0) / (2 * axes[k].step * axes[i].step)
-    return sparse.diags(scale) @ sparse.csr_matrix(both - 2 * sparse.identity(len(missing))), scale * missing
+    return rows, columns, scale[rows] * values, scale * missing
 
 
-def _collect(low, high):
-    """One list of entries out of pairs (matrix, exit factors)."""
-    size, count = low[0][0].shape[0], len(low)
-    found = []
-    for order, operators in enumerate((low, high)):
-        for term, (matrix, _) in enumerate(operators):
-            entries = sparse.coo_matrix(matrix)
-            value = np.zeros((2, entries.nnz))
-            value[order] = entries.data
-            found.append((entries.row, entries.col, np.full(entries.nnz, term), *value))
-    out = [np.zeros((size, count)) for _ in range(2)]
-    for table, operators in zip(out, (low, high), strict=True):
-        for term, (_, factor) in enumerate(operators):
-            table[:, term] = factor
-    return Differences(*(np.concatenate(column) for column in zip(*found, strict=True)), *out)
+def _collect(operators, size) -> Operators:
+    """One list of entries out of (rows, columns, values, exit factors)."""
+    out, count = np.zeros((size, len(operators))), len(operators)
+    for term, (*_, factor) in enumerate(operators):
+        out[:, term] = factor
+    places = np.concatenate([rows * count + term for term, (rows, *_) in enumerate(operators)])
+    columns, values = (np.concatenate([operator[part] for operator in operators]) for part in (1, 2))
+    return Operators(places, columns, values, out)
