@@ -55,6 +55,11 @@ class Gaussian:
 
     q: int
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether 2·mean − w has the same law as w."""
+        return True
+
     def __post_init__(self):
         _check_size(self.q)
 
@@ -95,6 +100,11 @@ class Uniform:
 
     q: int
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether 2·mean − w has the same law as w."""
+        return True
+
     def __post_init__(self):
         _check_size(self.q)
 
@@ -134,6 +144,11 @@ class Exponential:
     """Independent exponential channels on [0, ∞)^q: mean 1, covariance the identity. Scale them in the plant."""
 
     q: int
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether 2·mean − w has the same law as w."""
+        return False
 
     def __post_init__(self):
         _check_size(self.q)
@@ -191,6 +206,14 @@ class Finite:
     def q(self):
         """Number of noise channels."""
         return self.nodes.shape[1]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether 2·mean − w has the same law as w."""
+        table = np.column_stack([self.nodes - self.mean, self.probabilities])
+        mirrored = table * np.append(-np.ones(self.q), 1)
+        order = lambda rows: rows[np.lexsort(np.round(rows, 9).T)]
+        return bool(np.allclose(order(table), order(mirrored), rtol=0, atol=1e-9))
 
     @property
     def mean(self):

@@ -33,8 +33,9 @@ class Row(NamedTuple):
 class Source:
     """The kernel, the boxes of states and inputs, and how transitions are drawn.
 
-    `target`: "sample", "double" or "expected" (over the first noise, by the quadrature `nodes` with weights `shares`); `uniform`: share of
-    transitions whose z is drawn from Z; `finite`: per input its finitely many values, or ().
+    `target`: "sample", "double", "antithetic" (two successors by mirrored noises) or "expected" (over the first noise, by the quadrature
+    `nodes` with weights `shares`); `uniform`: share of transitions whose z is drawn from Z; `finite`: per input its finitely many values,
+    or ().
     """
 
     kernel: Any
@@ -54,7 +55,7 @@ class Source:
     @property
     def successors(self) -> int:
         """K."""
-        return {"sample": 1, "double": 2}.get(self.target, len(self.shares))
+        return {"sample": 1, "double": 2, "antithetic": 2}.get(self.target, len(self.shares))
 
     def draw_state(self, key):
         """A state of the box in which the problem has not ended, if some draws find one."""
@@ -85,14 +86,24 @@ class Source:
 
     def row(self, policy, x, u, key) -> Row:
         """The transition from z = (x, u) with all its successors, independent but for their common start."""
-        first = self.nodes if self.target == "expected" else self.kernel.noise.sample(jax.random.fold_in(key, 0), (self.successors,))
-        noises = jax.vmap(lambda k: self.kernel.noise.sample(jax.random.fold_in(key, k), (self.successors,)))(jnp.arange(1, self.horizon))
+        first, rest = self._first(key), self._noises(jax.random.fold_in(key, 1), self.horizon - 1)
+        first = self.nodes if self.target == "expected" else first
         spread = lambda a: jnp.broadcast_to(a, (self.successors, len(a)))
         start = spread(x), spread(u), jnp.zeros(self.successors), jnp.ones(self.successors)
         start, one = self._advance(policy, start, first)
-        (_, _, r, gamma), rest = jax.lax.scan(lambda c, w: self._advance(policy, c, w), start, noises)
+        (_, _, r, gamma), rest = jax.lax.scan(lambda c, w: self._advance(policy, c, w), start, rest)
         path = jnp.swapaxes(jnp.concatenate([one[None], rest]), 0, 1)
         return Row(jnp.concatenate([x, u]), path, r, gamma, self.shares)
+
+    def _first(self, key):
+        """Noises of the first step (K, q); the plant itself goes on by the first of them."""
+        return self._noises(jax.random.fold_in(key, 0), 1)[0]
+
+    def _noises(self, key, steps):
+        """Noises of all successors (steps, K, q)."""
+        law, mirrored = self.kernel.noise, self.target == "antithetic"
+        w = law.sample(key, (steps, 1 if mirrored else self.successors))
+        return jnp.concatenate([w, 2 * law.mean - w], 1) if mirrored else w
 
     def _advance(self, policy, carry, w):
         """One step of every successor; those that ended stand still."""
@@ -106,14 +117,11 @@ class Source:
         return (x, u, r, factor), jnp.concatenate([x, u], -1)
 
     def step(self, policy, x, fresh, key):
-        """A transition for one plant in state x, and the plant's next state; `fresh`: the state is drawn anew after it."""
+        """What `row` makes the transition of one plant in state x from, and the plant's next state; `fresh`: it is drawn anew."""
         keys = jax.random.split(key, 5)
         u = self.explore(keys[0], policy.act(x))
         anywhere = jax.random.uniform(keys[1]) < self.uniform
         place = jax.random.split(keys[2])
         z = jnp.where(anywhere, self.draw_state(place[0]), x), jnp.where(anywhere, self.draw_input(place[1]), u)
-        row = self.row(policy, *z, keys[3])
-        n = len(x)
-        sampled = row.path[0, 0, :n] if self.target != "expected" else self.kernel.step(x, u, self.kernel.noise.sample(keys[3]))[0]
-        x_next = jnp.where(anywhere, x, sampled)
-        return row, jnp.where(fresh | self.kernel.ended(x_next), self.draw_state(keys[4]), x_next)
+        x_next = jnp.where(anywhere, x, self.kernel.step(x, u, self._first(keys[3])[0])[0])
+        return (*z, keys[3]), jnp.where(fresh | self.kernel.ended(x_next), self.draw_state(keys[4]), x_next)

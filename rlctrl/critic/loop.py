@@ -16,6 +16,7 @@ from rlctrl.critic.td import Objective, Transitions
 from rlctrl.tree import record
 
 CALM = 0.1  # most damping that Gauss–Newton starts new data or held weights with
+ROWS = 4096  # transitions followed at once: enough to be fast, few enough for the cache
 PRIORITY, FLOOR = 0.6, 1e-6  # exponent of |e|, and what is added to it
 
 
@@ -130,7 +131,8 @@ class Loop:
             return memory, state.x, jnp.where(due, jnp.ones_like(priority), priority)
         plants = state.x.shape[0]
         fresh = (k + 1) % self.source.restart == 0
-        rows, x = jax.vmap(lambda x, key: self.source.step(policy, x, fresh, key))(state.x, jax.random.split(key, plants))
+        starts, x = jax.vmap(lambda x, key: self.source.step(policy, x, fresh, key))(state.x, jax.random.split(key, plants))
+        rows = jax.vmap(lambda *start: self.source.row(policy, *start))(*starts)
         slots = (k * plants + jnp.arange(plants)) % memory.z.shape[0]
         memory = jax.tree.map(lambda old, new: old.at[slots].set(new), memory, self._remember(rows))
         return memory, x, priority.at[slots].set(jnp.max(priority)) if self.plan.prioritised else priority
@@ -142,11 +144,12 @@ class Loop:
 
         def move(x, k):
             keys = jax.random.split(jax.random.fold_in(key, k + 1), plants)
-            rows, x = jax.vmap(lambda x, key: self.source.step(policy, x, False, key))(x, keys)
-            return x, rows
+            starts, x = jax.vmap(lambda x, key: self.source.step(policy, x, False, key))(x, keys)
+            return x, starts
 
-        _, rows = jax.lax.scan(move, x, jnp.arange(self.source.restart))
-        return self._remember(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], rows))
+        _, starts = jax.lax.scan(move, x, jnp.arange(self.source.restart))
+        starts = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], starts)
+        return self._remember(jax.lax.map(lambda start: self.source.row(policy, *start), starts, batch_size=ROWS))
 
     def _remember(self, rows) -> Memory:
         """Rows with their features."""

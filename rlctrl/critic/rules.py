@@ -6,12 +6,14 @@ v the data vector of the objective and c the normaliser, damped as in `least_squ
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from rlctrl.critic.least_squares import Damping, attempt, first_damping
 from rlctrl.critic.td import data_vector, held_target, normaliser, replay_gradient, td_error
 
 UPDATES = ("gradient", "momentum", "adam", "gauss-newton")
+BLOCK = 2048  # rows of v at once
 MOMENTUM, SECOND, TINY = 0.9, 0.999, 1e-8  # Kingma & Ba (2015)
 
 
@@ -68,14 +70,31 @@ def _gauss_newton(network, objective, rate, omega, target, t, state):
     output layer alone, in which e is linear: so the weights get to the scale of the rewards."""
     held = omega if target is None else target
     error = _held_error(network, held, t) if objective.semi else lambda trial: td_error(network, trial, t)
-    v, e = data_vector(network, omega, t, objective), error(omega)
-    mass = normaliser(v, t, objective)
+    e = error(omega)
+    H, slope, mass = _normal(network, objective, omega, t, e)
     cost = lambda trial: jnp.sum(mass * error(trial) ** 2)
-    v = jnp.where((state.count > 0) | (jnp.arange(len(omega)) < network.shapes[0][0]), v, 0.0)
-    weighted = mass[:, None] * v
-    tried = attempt(omega, weighted.T @ v, weighted.T @ e, jnp.sum(mass * e**2), cost, state.damping)
+    moves = (state.count > 0) | (jnp.arange(len(omega)) < network.shapes[0][0])
+    H, slope = jnp.where(moves[:, None] & moves, H, 0.0), jnp.where(moves, slope, 0.0)
+    tried = attempt(omega, H, slope, jnp.sum(mass * e**2), cost, state.damping)
     moved = jnp.where(tried.better, omega + rate * (tried.omega - omega), omega)
     return Update(moved, state._replace(count=state.count + 1, damping=tried.damping), e, tried.better)
+
+
+def _normal(network, objective, omega, t, e):
+    """Σ c v vᵀ (p, p), Σ c v e (p,) and the normaliser c (M,), a block of rows at a time: v (M, p) would not stay in the cache."""
+    count, block = len(e), min(BLOCK, len(e))
+    cut = lambda a: jnp.pad(a, [(0, -count % block)] + [(0, 0)] * (a.ndim - 1)).reshape(-1, block, *a.shape[1:])
+
+    def add(sums, rows):
+        v = data_vector(network, omega, rows[0], objective)
+        mass = normaliser(v, rows[0], objective)
+        root = jnp.sqrt(mass)
+        v = root[:, None] * v
+        return (sums[0] + v.T @ v, sums[1] + (root * rows[1]) @ v), mass
+
+    zeros = jnp.zeros((len(omega), len(omega))), jnp.zeros(len(omega))
+    (H, slope), mass = jax.lax.scan(add, zeros, jax.tree.map(cut, (t, e)))
+    return H, slope, mass.reshape(-1)[:count]
 
 
 def _held_error(network, target, t):

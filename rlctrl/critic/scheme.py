@@ -9,7 +9,7 @@ from rlctrl.errors import nearest, require, require_number, require_whole, stric
 from rlctrl.tree import saved
 
 CHOICES = {
-    "target": ("sample", "expected", "double"),
+    "target": ("sample", "expected", "double", "antithetic"),
     "gradient": ("full", "semi"),
     "normaliser": (2, 1, 0),
     "update": UPDATES,
@@ -25,9 +25,11 @@ OPTIONAL = ("batch", "renew")
 class ReplayTD:
     """Replay TD on the last `memory` = M transitions; as it stands, the notes' scheme T13–T14. Raises `InputError` for bad values.
 
-    The error. `target`: "sample" (the notes), "expected" (over the first noise, by `quadrature` nodes per channel) or "double" (two
-    independent successors, whose errors are multiplied). `horizon`: n of n-step targets, along p^θ. `gradient`: "full" (the notes) or
-    "semi" (successors' values held at the weights of the last `refresh`, counted in updates). `normaliser`: exponent of dᵀd + 1 in T13.
+    The error. `target`: "sample" (the notes), "expected" (over the first noise, by `quadrature` nodes per channel), "double" (two
+    independent successors, whose errors are multiplied) or "antithetic" (the mean over two successors of mirrored noises, in which all that
+    is odd in the noise cancels; for laws symmetric about their mean). `horizon`: n of n-step targets, along p^θ. `gradient`: "full" (the
+    notes) or "semi" (successors' values held at the weights of the last `refresh`, counted in updates). `normaliser`: exponent of
+    dᵀd + 1 in T13.
     The update. `update`: "gradient" (T14), "momentum", "adam", or "gauss-newton" (damped least squares on e ≈ dᵀω̃). `rate` λ: a number,
     or "measured" (1/λ_max(A), the c-maximising one for the A at hand, renewed at every snapshot); by default 4/M, which maximises
     c = λε(2 − λM/4) in T18 (λ < 8/M is required there), a tenth of it for momentum, 1e-3 for Adam, 1 for Gauss–Newton. `batch`: transitions

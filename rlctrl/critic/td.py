@@ -12,6 +12,7 @@ and so do their two parts; e^ω = dᵀω̃ − e_Q(z) + γ^n e_Q(z_n) + e*_n + R
 """
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -127,7 +128,7 @@ def _replay_gradient(network, objective, omega, t, target):
     used = range(1 if objective.semi else len(sweeps))
     parts = [_total(s[:, k] @ sweeps[k][1][0] for k in used)]
     for layer in range(len(network.hidden)):
-        parts.append(_total((s[:, k, None] * sweeps[k][2][layer]).T @ sweeps[k][1][1 + layer] for k in used).ravel())
+        parts.append(_total((s[:, k, None] * sweeps[k][1][1 + layer]).T @ sweeps[k][2][layer] for k in used).T.ravel())
     return jnp.concatenate(parts), jnp.sum(t.share * errors, -1)
 
 
@@ -147,11 +148,15 @@ def _pull(errors, a, t, objective):
 
 def _square(a, sweeps):
     """|Σ_k a_k ∇Q̂(z_k)|² (M,), layer by layer, from the sweeps at z and its successors."""
-    total = jnp.sum(sum(a[:, k, None] * inputs[0] for k, (_, inputs, _) in enumerate(sweeps)) ** 2, -1)
-    for k, (_, inputs, deltas) in enumerate(sweeps):
-        for h, delta in zip(inputs[1:], deltas, strict=True):
-            total = total + a[:, k] ** 2 * jnp.sum(delta**2, -1) * jnp.sum(h**2, -1)
-        for i, (_, inputs_i, deltas_i) in enumerate(sweeps[:k]):
-            for h, delta, h_i, delta_i in zip(inputs[1:], deltas, inputs_i[1:], deltas_i, strict=True):
-                total = total + 2 * a[:, k] * a[:, i] * jnp.sum(delta * delta_i, -1) * jnp.sum(h * h_i, -1)
+    first = _total(a[:, k, None] * inputs[0] for k, (_, inputs, _) in enumerate(sweeps))
+    total = _dot(first, first)
+    for (k, one), (i, other) in itertools.combinations_with_replacement(enumerate(sweeps), 2):
+        share = (1 if i == k else 2) * a[:, k] * a[:, i]
+        for h, delta, h_i, delta_i in zip(one[1][1:], one[2], other[1][1:], other[2], strict=True):
+            total = total + share * _dot(delta, delta_i) * _dot(h, h_i)
     return total
+
+
+def _dot(a, b):
+    """Scalar product row by row, as the batched product that XLA runs faster than a sum of products."""
+    return jnp.einsum("mi,mi->m", a, b)

@@ -152,7 +152,9 @@ def _loop(problem, critic, policy, scheme, key) -> Loop:
     boxed = bool(np.all(np.isfinite(u_high - u_low)))
     require(boxed or scheme.uniform == 0, "uniform", "needs bounded inputs to draw from", scheme.uniform, "Give the inputs low and high.")
     nodes, shares = plant.law.quadrature(scheme.quadrature) if scheme.target == "expected" else (plant.law.mean[None], None)
-    shares = np.full(2 if scheme.target == "double" else 1, 1.0 if scheme.target == "sample" else 0.5) if shares is None else shares
+    shares = np.full(1 if scheme.target == "sample" else 2, 1.0 if scheme.target == "sample" else 0.5) if shares is None else shares
+    fair = scheme.target != "antithetic" or plant.law.symmetric
+    require(fair, "target", '"antithetic" needs noise symmetric about its mean', type(plant.law).__name__, 'Use "sample".')
     finite = tuple(s.values or () for s in plant.inputs)
     source = Source(
         problem.kernel, low, high, u_low, u_high, scheme.exploration, scheme.uniform, nodes, shares, finite, scheme.restart, scheme.horizon,

@@ -19,6 +19,7 @@ import numpy as np
 from rlctrl.grid import Grid
 from rlctrl.kernel import Kernel
 from rlctrl.maximise import InputSet
+from rlctrl.policy import LookaheadPolicy
 from rlctrl.reference.expectation import Expectation, Split
 from rlctrl.reference.rows import THREADS, Rows, in_threads
 from rlctrl.reference.sweep import GridValue, improved, landing, landings, mass_leaving
@@ -198,6 +199,13 @@ class Bellman:
 
         in_threads(fill, range(0, self.size, block))
         return PolicyOperator(self, constant, Rows.of(index, weight, int(np.prod(self._landing.shape))))
+
+    def lookahead(self, values, policy) -> LookaheadPolicy:
+        """argmax_u r + γ E V(X_+) as a function of any x, searched from the given policy (S, m) of the nodes; where W is exact, by W."""
+        bellman = self if isinstance(self.expectation, Split) else replace(self, expectation=None)
+        kernel, _, rule = bellman._transitions
+        ahead = GridValue(bellman._landing, bellman.ahead(values))
+        return LookaheadPolicy(kernel, ahead, rule, self.grid.with_order(1), policy, self.inputs)
 
     def share_leaving(self, policy) -> float:
         """Share of the transitions from the nodes under a policy that leave the box, by probability."""

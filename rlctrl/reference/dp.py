@@ -15,7 +15,6 @@ from rlctrl.errors import require, require_number, require_numbers, require_whol
 from rlctrl.grid import Grid, continued, nearest_nodes
 from rlctrl.kinds import FilePath, is_list, is_path, is_whole
 from rlctrl.maximise import input_set
-from rlctrl.policy import LookaheadPolicy
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.bellman import Bellman
@@ -251,7 +250,7 @@ def _reference(problem, levels, terms):
         states=problem.plant.states,
         inputs=problem.plant.inputs,
         value=value,
-        policy=LookaheadPolicy(bellman.kernel, value, bellman.rule, bellman.grid.with_order(1), fine.policy, bellman.inputs),
+        policy=bellman.lookahead(fine.values, fine.policy),
         rule=bellman.rule,
         error=float(sum(terms.values())),
         error_kind="estimated",
