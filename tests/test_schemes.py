@@ -118,6 +118,7 @@ SCHEMES = {
     "notes": {},
     "double": {"target": "double"},
     "expected, three steps": {"target": "expected", "horizon": 3, "quadrature": 3},
+    "antithetic, two steps": {"target": "antithetic", "horizon": 2, "gradient": "semi", "refresh": 4},
     "semi, five steps": {"gradient": "semi", "refresh": 4, "horizon": 5},
     "double semi": {"target": "double", "gradient": "semi", "normaliser": 1, "rate": 0.01},
     "batch without normaliser": {"batch": 16, "sampling": "prioritised", "normaliser": 0, "rate": 1e-3},
@@ -154,6 +155,50 @@ def test_expected_target_has_no_noise_term(lqr):
     d = rc.decompose(run, lqr, points=64, starts=0, iterations=3)
     assert np.max(np.abs(d.e_star_noise)) <= 1e-10  # quadratic V*, so five nodes are exact
     assert np.max(np.abs(rc.decompose(trained(lqr), lqr, points=64, starts=0, iterations=3).e_star_noise)) > 1e-2
+
+
+def test_antithetic_successors_mirror_each_other(lqr):
+    """The mean of a linear plant's mirrored successors is the one without noise; what is odd in the noise has left e*."""
+    run = trained(lqr, target="antithetic", horizon=3)
+    z, path = run.snapshots.memory.z[-1], run.snapshots.memory.path[-1]
+    x, u = z[:, :2], z[:, 2:]
+    for k in range(3):
+        x = run.problem.transition(x, u, np.zeros(1))
+        u = lqr.policy(x)
+        assert np.allclose(path[:, :, k, :2].mean(1), x, atol=1e-12)
+    assert np.min(np.abs(path[:, 0, 0, 1] - path[:, 1, 0, 1])) > 0
+    spread = {
+        t: np.std(rc.decompose(trained(lqr, target=t), lqr, points=64, starts=0, iterations=3).e_star_noise)
+        for t in ("sample", "antithetic")
+    }
+    assert 0 < spread["antithetic"] < 0.5 * spread["sample"]
+
+
+@pytest.mark.parametrize(
+    ("law", "symmetric"),
+    [
+        (rc.Gaussian(2), True),
+        (rc.Uniform(1), True),
+        (rc.Exponential(1), False),
+        (rc.Finite([[-1.0], [3.0], [1.0]], [0.25, 0.25, 0.5]), True),
+        (rc.Finite([[-1.0], [3.0], [1.0]], [0.35, 0.15, 0.5]), False),
+    ],
+)
+def test_laws_say_whether_they_are_symmetric(law, symmetric):
+    assert law.symmetric is symmetric
+
+
+def test_antithetic_targets_of_skewed_noise_are_refused():
+    plant = rc.Plant(
+        "skewed",
+        [rc.Signal("x", "1", -1, 1)],
+        [rc.Signal("u", "1", -1, 1)],
+        update=lambda x, u, w, p: 0.5 * x + u + w,
+        noise=rc.Exponential(1),
+    )
+    skewed = rc.Problem(plant, rc.quadratic([1.0], [1.0]), gamma=0.9)
+    with pytest.raises(rc.InputError, match=r"`target`.*symmetric"):
+        rc.train(skewed, rc.Critic(hidden=2), lambda x: -x, rc.ReplayTD(target="antithetic"), steps=2)
 
 
 def test_full_gradient_is_biased_by_noise_where_expected_is_not():
