@@ -189,14 +189,16 @@ class Means(NamedTuple):
     accepted: Any
 
 
-@functools.partial(jax.jit, static_argnames=("count", "batched"))
+@functools.partial(jax.jit, static_argnames="batched")
 def advance(loop, state, start, count, batched):
     """`count` steps from step `start`; several runs at once if `batched` (a leading axis of the state)."""
     one = jax.vmap(loop.step, in_axes=(0, None)) if batched else loop.step
 
-    def move(state, k):
+    def move(k, carry):
+        state, sums = carry
         state = one(state, k)
-        return state, (state.td_rms, state.accepted)
+        return state, Means(sums.td_rms + state.td_rms, sums.accepted + state.accepted)
 
-    state, logged = jax.lax.scan(move, state, start + jnp.arange(count))
-    return state, Means(*(jnp.mean(a, 0) for a in logged))
+    none = jnp.zeros(jnp.shape(state.td_rms))
+    state, sums = jax.lax.fori_loop(start, start + count, move, (state, Means(none, none)))
+    return state, Means(*(a / count for a in sums))

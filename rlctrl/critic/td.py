@@ -123,13 +123,15 @@ def _replay_gradient(network, objective, omega, t, target):
     values = sweeps[1:] if target is None else [network.layers(target, t.phi[:, k]) for k in range(1, t.phi.shape[1])]
     errors = sweeps[0][0][:, None] - t.r - t.gamma * jnp.stack([q for q, *_ in values], -1)
     a = data_coefficients(t, objective)
-    mass = t.weight / (_square(a, sweeps) + 1) ** objective.exponent
-    s = mass[:, None] * _pull(errors, a, t, objective)
+    first = _total(a[:, k, None] * inputs[0] for k, (_, inputs, _) in enumerate(sweeps))  # g (T7), of the data vector
+    mass = t.weight / (_square(a, first, sweeps) + 1) ** objective.exponent
+    e = jnp.sum(t.share * errors, -1)
+    s = mass[:, None] * _pull(errors, e, a, t, objective)
     used = range(1 if objective.semi else len(sweeps))
-    parts = [_total(s[:, k] @ sweeps[k][1][0] for k in used)]
+    parts = [_total(s[:, k] @ sweeps[k][1][0] for k in used) if objective.double else (mass * e) @ first]
     for layer in range(len(network.hidden)):
         parts.append(_total((s[:, k, None] * sweeps[k][1][1 + layer]).T @ sweeps[k][2][layer] for k in used).T.ravel())
-    return jnp.concatenate(parts), jnp.sum(t.share * errors, -1)
+    return jnp.concatenate(parts), e
 
 
 def _total(parts):
@@ -137,26 +139,21 @@ def _total(parts):
     return functools.reduce(jnp.add, parts)
 
 
-def _pull(errors, a, t, objective):
+def _pull(errors, e, a, t, objective):
     """Coefficients (M, 1+K) of ∇Q̂ at z and its successors in e·d, or in ½(e_1 d_2 + e_2 d_1)."""
     if not objective.double:
-        return jnp.sum(t.share * errors, -1, keepdims=True) * a
+        return e[:, None] * a
     middle = 0.5 * jnp.sum(errors, -1, keepdims=True)
     both = jnp.concatenate([middle, -0.5 * t.gamma * errors[:, ::-1]], -1)
     return both * (jnp.arange(3) == 0) if objective.semi else both
 
 
-def _square(a, sweeps):
-    """|Σ_k a_k ∇Q̂(z_k)|² (M,), layer by layer, from the sweeps at z and its successors."""
-    first = _total(a[:, k, None] * inputs[0] for k, (_, inputs, _) in enumerate(sweeps))
-    total = _dot(first, first)
+def _square(a, first, sweeps):
+    """|Σ_k a_k ∇Q̂(z_k)|² (M,), layer by layer, from its part `first` by ω1 and the sweeps at z and its successors."""
+    dot = lambda x, y: jnp.sum(x * y, -1)
+    total = dot(first, first)
     for (k, one), (i, other) in itertools.combinations_with_replacement(enumerate(sweeps), 2):
         share = (1 if i == k else 2) * a[:, k] * a[:, i]
         for h, delta, h_i, delta_i in zip(one[1][1:], one[2], other[1][1:], other[2], strict=True):
-            total = total + share * _dot(delta, delta_i) * _dot(h, h_i)
+            total = total + share * dot(delta, delta_i) * dot(h, h_i)
     return total
-
-
-def _dot(a, b):
-    """Scalar product row by row, as the batched product that XLA runs faster than a sum of products."""
-    return jnp.einsum("mi,mi->m", a, b)

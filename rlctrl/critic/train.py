@@ -277,7 +277,7 @@ def _snapshots(scheme, state):
 
 
 def _intervals(steps, snapshots):
-    """(step reached, steps taken) for about equally long intervals; of at most two lengths, so that little is compiled."""
+    """(step reached, steps taken) for about equally long intervals."""
     count = max(1, -(-steps // snapshots))
     ends = list(range(count, steps + 1, count))
     if not ends or ends[-1] < steps:
