@@ -1,7 +1,9 @@
 """The notes' plain scheme and an improved one on the same swing-up, side by side, and the error budget that says why they differ.
 
-Plain: T13–T14, one update per plant step on the last 256 transitions. Improved: Gauss–Newton refits on 16,384 transitions of 40 steps,
-60 % of them started anywhere in Z, drawn anew every 8 updates.
+Plain: T13–T14, one update per plant step on the last 256 transitions. Its 256 rows, all from near the plants' paths, excite few directions
+of ω̃, and steps of 4/M leave the rest of the way undone. Improved: Gauss–Newton refits on 6144 transitions, 60 % of them started anywhere in
+Z, drawn anew every 16 updates. Their targets reach 80 steps ahead: an error of Q̂ at the upright, where every path ends, comes back in all
+of Z multiplied by γ^n/(1 − γ^n), 0.25 there but 0.8 at n = 40. The noise of so long a way is halved by mirrored pairs of it.
 """
 
 import time
@@ -19,11 +21,11 @@ critic = rc.Critic(hidden=64)
 
 plain = rc.ReplayTD(memory=256, exploration=0.3)
 improved = rc.ReplayTD(
-    memory=16_384, renew=8, refresh=8, horizon=40, uniform=0.6, exploration=0.3, gradient="semi", normaliser=0, update="gauss-newton",
-    snapshots=6,
+    memory=6144, renew=16, refresh=8, horizon=80, target="antithetic", uniform=0.6, exploration=0.3, gradient="semi", normaliser=0,
+    update="gauss-newton", snapshots=6,
 )  # fmt: skip
 
-for name, scheme, steps in (("plain", plain, 20_000), ("improved", improved, 200)):
+for name, scheme, steps in (("plain", plain, 20_000), ("improved", improved, 400)):
     start = time.perf_counter()
     run = rc.train(problem, critic, reference.policy, scheme, steps=steps)
     seconds = time.perf_counter() - start
