@@ -137,6 +137,7 @@ def test_every_identity_holds_for_every_scheme(name, lqr):
     assert d.step_identity_residual <= 1e-10
     assert np.max(d.terms.gradient_gap) <= 1e-10
     assert d.budget.residual <= 1e-8
+    assert d.budget.rms["remainder"] <= 1e-8 * max(d.budget.rms.values())
     assert sum(d.budget.shares.values()) == pytest.approx(1, abs=1e-6)
     assert np.max(np.abs(d.e_star_policy)) <= 1e-12  # p^θ = π*, however many steps
 

@@ -7,7 +7,7 @@ from rlctrl.plots.drawing import COLOURS, GREY, PENS, legend, number, scale
 PARTS = {
     "representation": "representation: $e_Q$", "not_excited": "not excited", "unfinished": r"unfinished: $\nabla J$",
     "targets": "targets: $e_Q$ in them", "noise": r"noise: $e^*_\mathrm{noise}$", "policy": r"policy: $e^*_\mathrm{policy}$",
-    "remainder": "remainder: $R$", "held": "lag of held weights", "curvature": "curvature: $S$",
+    "held": "lag of held weights", "remainder": "left by quadrature",
 }  # fmt: skip
 
 
