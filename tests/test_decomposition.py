@@ -195,6 +195,14 @@ def test_sup_norm_refit_lowers_the_largest_error_and_fits_are_reported(integrato
     assert np.linalg.norm(parts.omega_tilde) == pytest.approx(parts.fit_distance[np.argmin(parts.fit_rms)])
 
 
+def test_budget_has_no_remainder_however_far_from_the_best_fit(case):
+    """Its slopes are means over the way from ω*; those at ω alone leave the R of T12, which is large there."""
+    d = case[2]
+    size = np.sqrt(np.mean(d.budget.error**2))
+    assert np.sqrt(np.mean(d.remainder[-1] ** 2)) > 0.01 * size
+    assert d.budget.rms["remainder"] <= 1e-7 * size
+
+
 def test_budget_of_an_untrained_direction_is_not_excited():
     """Data on one plane of Z: what they leave free makes the error, and the budget says so."""
     plant = plants.linear([[0.5, 0.0], [0.0, 0.5]], [[0.0], [0.0]], discrete=True, state_max=1.0)

@@ -29,6 +29,15 @@ def test_grid_converges_to_riccati_at_second_order_inside_the_box(refined):
     assert errors[0] > errors[1] > errors[2]
 
 
+def test_the_policy_looks_ahead_as_the_q_function_does(refined):
+    """By whatever route the expectation goes: at the order at which V is linear between nodes it is exact, and no input is better."""
+    grid = refined[1][41]
+    x = np.random.default_rng(4).uniform(-2, 2, (300, 2))
+    candidates = np.linspace(-12, 12, 2001)[:, None, None]
+    best = np.max(grid.Q(x, np.broadcast_to(candidates, (2001, 300, 1))), 0)
+    assert np.max(best - grid.Q(x, grid.policy(x))) <= 1e-5 * np.ptp(best)
+
+
 def test_stated_error_covers_the_true_one_in_the_whole_box(refined):
     exact, grids = refined
     x = np.random.default_rng(1).uniform(-2, 2, (4000, 2))

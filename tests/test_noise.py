@@ -19,6 +19,12 @@ named = pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{type(law).__name
 # --- samples ------------------------------------------------------------------------------------------------------------------------------
 
 
+def test_symmetry_is_that_of_the_law():
+    two = np.array([[1.0, 0.0], [3.0, 2.0]])
+    assert all(law.symmetric for law in (rc.Gaussian(2), rc.Uniform(1), rc.Finite(two, [0.5, 0.5])))
+    assert not any(law.symmetric for law in (rc.Exponential(1), rc.Finite(two, [0.4, 0.6]), rc.Finite(NODES, MASS)))
+
+
 @named
 def test_sample_mean_and_covariance_lie_in_their_monte_carlo_intervals(law):
     w = np.asarray(law.sample(jax.random.key(1), (DRAWS,)))

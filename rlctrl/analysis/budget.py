@@ -1,10 +1,11 @@
 """The error budget: which cause makes which part of Q* − Q̂^ω.
 
-With S the curvature of Q̂ between ω* and ω, exactly
-    Q*(z) − Q̂^ω(z) = e_Q(z) − ∇Q̂^ω(z)ᵀω̃ + S(z).
-By T15, Aω̃ = ∇J − b − q − h, so the part of ω̃ in the excited directions of A is A⁺(∇J − b_Q − b_noise − b_policy − q − h): what training
-left undone, what e_Q, noise and policy put into the targets, what linearisation hides, what held weights lag. The rest of ω̃ lies where
-the data say nothing. The parts add up to the error at every z.
+Slopes are averaged over the way from ω* to ω, ∇̄ = ∫₀¹ ∇(ω* + sω̃) ds: by the fundamental theorem of calculus nothing is then left over,
+    Q*(z) − Q̂^ω(z) = e_Q(z) − ∇̄Q̂(z)ᵀω̃,     e^ω = d̄ᵀω̃ − e_Q + γe_Q' + e*,
+while slopes at ω alone leave remainders that far from ω* dwarf the error and cancel (R of T12, and its like for Q̂). So T15 reads
+Āω̃ = ∇J − b − h with Ā = Σ c v d̄ᵀ, and the part of ω̃ in the excited directions of Ā is Ā⁺(∇J − b_Q − b_noise − b_policy − h): what
+training left undone, what e_Q, noise and policy put into the targets, what held weights lag. The rest of ω̃ lies where the data say
+nothing. The parts add up to the error at every z.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ import numpy as np
 from rlctrl.analysis.terms import parts_of, pull
 from rlctrl.critic.td import replay_gradient
 
-EXCITED = 1e-6  # singular values of A below this fraction of the largest count as silent in the budget
+WAY = 64  # Gauss–Legendre nodes on the way from ω* to ω
+EXCITED = 1e-6  # singular values of Ā below this fraction of the largest count as silent in the budget
 CAUSES = {
     "representation": "e_Q: what the network cannot represent",
     "not_excited": "directions of ω̃ in which the data say nothing",
@@ -25,16 +27,15 @@ CAUSES = {
     "targets": "e_Q in the targets",
     "noise": "e*_noise: what the noise adds",
     "policy": "e*_policy: what the policy adds",
-    "remainder": "R: what linearisation hides in the TD error",
     "held": "lag of held weights",
-    "curvature": "S: what linearisation hides in Q̂",
+    "remainder": "what the quadrature on the way from ω* to ω leaves",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Budget:
     """The error Q* − Q̂^ω at the points of a decomposition (N,), and its `parts` {cause: (N,)} at the last snapshot, which add up to it.
-    `rank`: excited directions of A, of `weights`."""
+    `rank`: excited directions of Ā, of `weights`."""
 
     error: np.ndarray
     parts: dict[str, np.ndarray]
@@ -80,22 +81,32 @@ def error_budget(network, objective, omega_star, row, e_star_policy, z, e_q) -> 
     silent = tilde - right[:rank].T @ (right[:rank] @ tilde)
     slopes, moved = np.asarray(slopes), np.asarray(moved)
     parts = {"representation": e_q, "not_excited": -slopes @ silent, "unfinished": -slopes @ inverse(pulls["gradient"])}
-    parts |= {cause: slopes @ inverse(pulls[cause]) for cause in ("targets", "noise", "policy", "remainder", "held")}
-    parts["curvature"] = slopes @ tilde - moved
+    parts |= {cause: slopes @ inverse(pulls[cause]) for cause in ("targets", "noise", "policy", "held")}
+    parts["remainder"] = slopes @ inverse(pulls["remainder"]) + slopes @ tilde - moved
     return Budget(e_q - moved, parts, rank, len(tilde))
 
 
 @partial(jax.jit, static_argnames="objective")
 def _linear(network, objective, omega_star, row, e_star_policy, z):
-    """A, the pulls of every cause, and at z the slopes ∇Q̂^ω and the move Q̂^ω − Q̂^{ω*}."""
+    """Ā, the pulls of every cause, and at z the slopes ∇̄Q̂ and the move Q̂^ω − Q̂^{ω*}."""
     t, parts = row.t, parts_of(network, objective, omega_star, row)
+    ahead = _on_the_way(network, omega_star, row.omega, t.phi)
+    d = ahead[:, :1] - t.gamma[..., None] * ahead[:, 1:]
     if objective.double and not objective.semi:
-        A = 0.5 * jnp.einsum("m,mkp,mkq->pq", parts.mass, parts.d[:, ::-1], parts.d)
+        A = 0.5 * jnp.einsum("m,mkp,mkq->pq", parts.mass, parts.d[:, ::-1], d)
     else:
-        A = (parts.mass[:, None] * parts.v).T @ jnp.einsum("mk,mkp->mp", t.share, parts.d)
+        A = (parts.mass[:, None] * parts.v).T @ jnp.einsum("mk,mkp->mp", t.share, d)
     errors = {"targets": parts.e_q, "noise": parts.e_star - e_star_policy, "policy": e_star_policy}
-    errors |= {"remainder": parts.remainder, "held": parts.lag}
+    errors |= {"remainder": parts.d_dot + parts.remainder - d @ (row.omega - omega_star), "held": parts.lag}
     pulls = {cause: pull(objective, t, parts, e) for cause, e in errors.items()}
     pulls["gradient"] = replay_gradient(network, row.omega, t, objective, row.held if objective.semi else None)[0]
     moved = network.value(row.omega, z) - network.value(omega_star, z)
-    return A, pulls, network.gradient(row.omega, z), moved
+    return A, pulls, _on_the_way(network, omega_star, row.omega, network.features(z)), moved
+
+
+def _on_the_way(network, start, end, phi):
+    """Mean of ∇Q̂ at features phi (..., N_C1) over the weights between two vectors, (..., p)."""
+    nodes, mass = map(jnp.asarray, np.polynomial.legendre.leggauss(WAY))
+    at = lambda k: start + 0.5 * (1 + nodes[k]) * (end - start)
+    add = lambda k, total: total + 0.5 * mass[k] * network.derivative(at(k), phi)
+    return jax.lax.fori_loop(0, WAY, add, jnp.zeros((*phi.shape[:-1], network.size)))

@@ -28,9 +28,9 @@ class Bounds:
 
     `epsilon` least excited eigenvalue of A, `largest` its largest, `rank` excited directions; `c_theory` = λε(2 − λM/4) and `c_measured`
     = λε(2 − λλ_max(A)); `allowed` and `allowed_measured`: the right side of T18 with the worst-case constants, and with ‖b‖, ‖q‖ and λ_max
-    as they were; `change` what happened to ‖ω̃‖²; `norm` the excited part of ‖ω̃‖. `error_sup` = sup|γe_Q' − e_Q + e*| and `kappa` =
-    sup |R|/‖ω̃‖² over `sample` transitions. `r_in`, `r_out`: the radii of T19 at the last snapshot (inf: none); `r_in_measured`: with ‖b‖ as
-    it was. `applies`: the theory speaks of this scheme (T14 with the notes' objective); `verdict` says it all in words.
+    as they were; `change` what happened to ‖ω̃‖²; `norm` the excited part of ‖ω̃‖; `r_in`, `r_out` the radii of T19 (inf: none),
+    `r_in_measured` with ‖b‖ and λ_max as they were. `error_sup` = sup|γe_Q' − e_Q + e*| and `kappa` = sup |R|/‖ω̃‖² over `sample`
+    transitions. `applies`: the theory speaks of this scheme (T14 with the notes' objective); `verdict` says it all in words.
     """
 
     epsilon: np.ndarray
@@ -42,12 +42,12 @@ class Bounds:
     allowed_measured: np.ndarray
     change: np.ndarray
     norm: np.ndarray
+    r_in: np.ndarray
+    r_out: np.ndarray
+    r_in_measured: np.ndarray
     error_sup: float
     kappa: float
     sample: int
-    r_in: float
-    r_out: float
-    r_in_measured: float
     applies: bool
     verdict: str
 
@@ -64,9 +64,9 @@ class Bounds:
 
     def summary(self) -> dict:
         """Headline numbers, of the last snapshot."""
-        names = ("epsilon", "c_theory", "c_measured", "c_observed")
+        names = ("epsilon", "c_theory", "c_measured", "c_observed", "r_in", "r_out", "r_in_measured")
         out = {name: float(getattr(self, name)[-1]) for name in names}
-        out |= {name: getattr(self, name) for name in ("error_sup", "kappa", "sample", "r_in", "r_out", "r_in_measured", "violations")}
+        out |= {name: getattr(self, name) for name in ("error_sup", "kappa", "sample", "violations")}
         return out | {"verdict": self.verdict}
 
 
@@ -82,8 +82,9 @@ def bounds(run, terms, rows, omega_star, counted) -> Bounds:
     kappa = _kappa(run.network, omega_star, rows, counted)
     constants = partial(_constants, count * MU * error_sup, count * MU * kappa)
     allowed = np.array([_right_side(*constants(lam, eps, count / 4), rho) for lam, eps, rho in zip(rate, epsilon, norm, strict=True)])
-    radii = _radii(*constants(rate[-1], epsilon[-1], count / 4))
-    measured = partial(_constants, float(terms.bias_norm[-1]), count * MU * kappa)
+    radii = np.array([_radii(*constants(lam, eps, count / 4)) for lam, eps in zip(rate, epsilon, strict=True)])
+    seen = zip(terms.bias_norm, rate, epsilon, largest, strict=True)
+    measured = np.array([_radii(*_constants(bias, count * MU * kappa, lam, eps, L))[0] for bias, lam, eps, L in seen])
     s = terms.bias_norm + terms.remainder_norm
     tight = (
         -rate * (2 - rate * largest) * epsilon * norm**2 + 2 * rate * (1 + rate * largest) * s * norm + rate**2 * s**2
@@ -91,8 +92,8 @@ def bounds(run, terms, rows, omega_star, counted) -> Bounds:
     found = {
         "epsilon": epsilon, "largest": largest, "rank": rank, "c_theory": rate * epsilon * (2 - rate * count / 4),
         "c_measured": rate * epsilon * (2 - rate * largest), "allowed": allowed, "allowed_measured": tight, "change": terms.decrease,
-        "norm": norm, "error_sup": error_sup, "kappa": kappa, "sample": int(counted.sum()), "r_in": radii[0], "r_out": radii[1],
-        "r_in_measured": _radii(*measured(rate[-1], epsilon[-1], float(largest[-1])))[0], "applies": applies,
+        "norm": norm, "r_in": radii[:, 0], "r_out": radii[:, 1], "r_in_measured": measured, "error_sup": error_sup, "kappa": kappa,
+        "sample": int(counted.sum()), "applies": applies,
     }  # fmt: skip
     return Bounds(**found, verdict=_verdict(run, found, terms))
 
@@ -165,12 +166,12 @@ def _verdict(run, found, terms) -> str:
         words.append(f"the theory speaks of T14 with the notes' objective, not of update {scheme.update!r}")
     elif rate >= 8 / scheme.rows:
         words.append(f"rate λ = {rate:.3g} exceeds 8/M = {8 / scheme.rows:.3g}: T18 promises nothing")
-    elif np.isinf(found["r_in"]):
+    elif np.isinf(found["r_in"][-1]):
         words.append(f"no radius at which T18 promises a decrease: c = {found['c_theory'][-1]:.2g} is too small against sup|e*| and κ")
     else:
-        ratio = found["r_in"] / max(float(found["norm"][-1]), 1e-300)
+        ratio = found["r_in"][-1] / max(float(found["norm"][-1]), 1e-300)
         words.append(
-            f"the radius r_in = {found['r_in']:.3g} beside ‖ω̃‖ = {float(found['norm'][-1]):.3g}: the theory is loose by {ratio:.2g}"
+            f"the radius r_in = {found['r_in'][-1]:.3g} beside ‖ω̃‖ = {float(found['norm'][-1]):.3g}: the theory is loose by {ratio:.2g}"
         )
     first, last = float(terms.omega_norm[0]), float(terms.omega_norm[-1])
     words.append(f"‖ω̃‖ went from {first:.3g} to {last:.3g}")

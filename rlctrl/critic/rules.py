@@ -71,7 +71,7 @@ def _gauss_newton(network, objective, rate, omega, target, t, state):
     held = omega if target is None else target
     error = _held_error(network, held, t) if objective.semi else lambda trial: td_error(network, trial, t)
     e = error(omega)
-    H, slope, mass = _normal(network, objective, omega, t, e)
+    H, slope, mass = normal_equations(network, objective, omega, t, e)
     cost = lambda trial: jnp.sum(mass * error(trial) ** 2)
     moves = (state.count > 0) | (jnp.arange(len(omega)) < network.shapes[0][0])
     H, slope = jnp.where(moves[:, None] & moves, H, 0.0), jnp.where(moves, slope, 0.0)
@@ -80,7 +80,7 @@ def _gauss_newton(network, objective, rate, omega, target, t, state):
     return Update(moved, state._replace(count=state.count + 1, damping=tried.damping), e, tried.better)
 
 
-def _normal(network, objective, omega, t, e):
+def normal_equations(network, objective, omega, t, e):
     """Σ c v vᵀ (p, p), Σ c v e (p,) and the normaliser c (M,), a block of rows at a time: v (M, p) would not stay in the cache."""
     count, block = len(e), min(BLOCK, len(e))
     cut = lambda a: jnp.pad(a, [(0, -count % block)] + [(0, 0)] * (a.ndim - 1)).reshape(-1, block, *a.shape[1:])

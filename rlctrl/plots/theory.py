@@ -7,7 +7,7 @@ from rlctrl.plots.drawing import COLOURS, GREY, PENS, legend, number, scale
 PARTS = {
     "representation": "representation: $e_Q$", "not_excited": "not excited", "unfinished": r"unfinished: $\nabla J$",
     "targets": "targets: $e_Q$ in them", "noise": r"noise: $e^*_\mathrm{noise}$", "policy": r"policy: $e^*_\mathrm{policy}$",
-    "remainder": "remainder: $R$", "held": "lag of held weights", "curvature": "curvature: $S$",
+    "held": "lag of held weights", "remainder": "left by quadrature",
 }  # fmt: skip
 
 
@@ -35,22 +35,23 @@ def _share(size, share):
 
 
 def theory_panel(d, ax):
-    """(T19) The excited part of ‖ω̃‖ along the run, and between which radii T18 promises a decrease, by the constants of the last
-    snapshot."""
+    """(T19) The excited part of ‖ω̃‖ along the run, and between which radii T18 promises a decrease; the labels give their last values."""
     b = d.bounds
+    promised = np.isfinite(b.r_in)
     ax.plot(d.step, b.norm, label=r"$\|\tilde\omega\|$, excited part", **PENS[0])
-    none = "∞" if np.isfinite(b.r_in) else "none"
-    radii = (r"$r_\mathrm{in}$", b.r_in, "none"), (r"$r_\mathrm{in}$, $\|b\|$ as measured", b.r_in_measured, "none")
-    for pen, (name, radius, otherwise) in zip(PENS[1:], (*radii, (r"$r_\mathrm{out}$", b.r_out, none)), strict=False):
-        if np.isfinite(radius):
-            ax.axhline(radius, label=f"{name} = {number(radius, 2)}", **pen)
-        else:  # no line to draw: it is named
-            ax.plot([], [], label=f"{name}: {otherwise}", **pen)
+    radii = {
+        r"$r_\mathrm{in}$": (b.r_in, "none"), r"$r_\mathrm{in}$, $\|b\|$ as measured": (b.r_in_measured, "none"),
+        r"$r_\mathrm{out}$": (b.r_out, "∞" if promised[-1] else "none"),
+    }  # fmt: skip
+    for pen, (name, (radius, otherwise)) in zip(PENS[1:], radii.items(), strict=False):
+        said = f" = {number(radius[-1], 2)}" if np.isfinite(radius[-1]) else f": {otherwise}"
+        ax.plot(d.step, np.where(np.isfinite(radius), radius, np.nan), label=name + said, **pen)
     ax.set(xlabel="step k", ylabel=r"$\|\tilde\omega\|$")
-    scale(ax, "y", np.array([*b.norm, b.r_in, b.r_in_measured, b.r_out]), span=5)
-    if np.isfinite(b.r_in):
-        top = b.r_out if np.isfinite(b.r_out) else ax.get_ylim()[1]
-        ax.axhspan(b.r_in, top, color="0.9", linewidth=0, zorder=0, label="decrease promised (T18)")
+    scale(ax, "y", np.concatenate([b.norm, b.r_in, b.r_in_measured, b.r_out]), span=5)
+    if promised.any():
+        top = np.where(np.isfinite(b.r_out), b.r_out, ax.get_ylim()[1])
+        area = {"color": "0.9", "linewidth": 0, "zorder": 0, "label": "decrease promised (T18)"}
+        ax.fill_between(d.step, np.minimum(b.r_in, top), top, where=promised, **area)
     legend(ax, 2)
 
 

@@ -19,20 +19,18 @@ CAUSES = {
     "targets": "e_Q carried into the targets",
     "noise": "e*_noise: what sampling noise adds to the targets",
     "policy": "e*_policy: what acting otherwise than optimally adds",
-    "remainder": "R: what linearisation hides in the TD error",
     "held": "lag of held target weights",
-    "curvature": "S: what linearisation hides in Q̂ itself",
+    "remainder": "what the quadrature between ω* and ω leaves",
 }
 CURES = {
     "representation": "A wider network or better features would help.",
     "not_excited": "More data from everywhere would help: a larger memory, uniform draws, renewed batches.",
     "unfinished": "Longer training, a larger rate or a better update (Gauss–Newton) would help.",
     "targets": "A wider network or better features would help.",
-    "noise": "Expected or double targets, or a semi-gradient, would help.",
+    "noise": "Expected, antithetic or double targets, or a semi-gradient, would help.",
     "policy": "A policy closer to π* would help.",
-    "remainder": "Weights closer to ω* would help: start nearer, or train on.",
     "held": "Refreshing the held weights more often would help.",
-    "curvature": "Weights closer to ω* would help: start nearer, or train on.",
+    "remainder": "A smooth activation would help.",
 }
 DECOMPOSITION = {
     "e_q_rms": ("e_Q, rms", "T10: what the network cannot represent, on the measure"),
