@@ -106,6 +106,21 @@ def test_expectation_before_the_maximum_is_exact_at_order_one(exit, moved):  # n
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("together", [1, 2, 4, 6])
+def test_noise_nodes_in_groups_give_the_same_operator(together):
+    """With transitions that end among the others: their gain counts once, the reward too."""
+    plant = plants.linear(np.eye(2), np.eye(2), F=0.5 * np.eye(2)[:, :1], state_max=1.0, input_max=1.0)
+    ends = rc.Problem(plant, rc.quadratic([1.0, 1.0], [1.0, 1.0]), gamma=0.9, dt=0.3, exit="absorb", exit_value=lambda x: 3 - x[0])
+    method = rc.GridDP(shape=(10, 11), inputs=3, quadrature=4)
+    solver = LevelSolver(method, ends, method.grids(ends), 0.0)
+    whole = solver.bellman(solver.grids[-1])
+    policy = RNG(0).uniform(-1, 1, (whole.size, 2))
+    wanted, found = (bellman.operator(policy) for bellman in (whole, replace(whole, together=together)))
+    np.testing.assert_allclose(found.constant, wanted.constant, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(found.matrix.whole.toarray(), wanted.matrix.whole.toarray(), rtol=0, atol=1e-15)
+    assert np.ptp(wanted.constant) > 1
+
+
 def test_expectation_at_the_nodes_is_refused_where_noise_is_not_additive():
     plant = plants.linear(np.eye(1), np.eye(1), F=np.eye(1), state_max=1.0, input_max=1.0)
     ends = rc.Problem(plant, rc.quadratic([1.0], [1.0]), gamma=0.9, dt=0.1, exit="absorb")

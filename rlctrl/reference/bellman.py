@@ -10,6 +10,7 @@ less the shifts of the noise.
 """
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +53,8 @@ class Bellman:
 
     `capacity`: shape to which the arrays of the grid are padded. `room`: bytes that may be kept from one sweep to the next. `expectation`:
     given where noise comes first; then the transitions are those of the mean (of `operator` only if W is interpolated: a matrix without
-    the detour is smaller). `coarse`: of a coarser grid, for `precondition`.
+    the detour is smaller). `coarse`: of a coarser grid, for `precondition`. `together`: noise nodes that one compiled call of `operator`
+    takes (None: all), so that rules with multiples of them share it.
     """
 
     kernel: Kernel
@@ -63,6 +65,7 @@ class Bellman:
     room: float = 0.0
     expectation: Expectation | Split | None = None
     coarse: Correction | None = None
+    together: int | None = None
 
     @functools.cached_property
     def points(self) -> np.ndarray:
@@ -181,21 +184,26 @@ class Bellman:
         """T^π as a sparse matrix on the coefficients."""
         if isinstance(self.expectation, Split):
             return self.plain.operator(policy)
-        kernel, grid, (nodes, mass) = self._transitions
+        kernel, grid, rule = self._transitions
+        nodes, mass = map(np.asarray, rule)
         numbers = self.grid.padded(self.capacity)
         width = len(mass) * (self.grid.order + 1) ** len(self.grid.axes)
         constant = np.empty(self.size)
         index, weight = np.empty((self.size, width), np.int32), np.empty((self.size, width))
-
-        block = min(TABLE_BLOCK, int(np.prod(self.capacity)))
+        block, step = min(TABLE_BLOCK, int(np.prod(self.capacity))), math.gcd(len(mass), self.together or len(mass))
 
         def fill(first):
             last = min(first + block, self.size)
             inputs = np.zeros((block, policy.shape[1]))
             inputs[: last - first] = policy[first:last]
-            found = landing(kernel, numbers, grid, first, last, inputs, np.asarray(nodes), np.asarray(mass))
-            for table, part in zip((constant, index, weight), found, strict=True):
-                table[first:last] = np.asarray(part)[: last - first].reshape(-1, *table.shape[1:])
+            parts = [
+                jax.tree.map(np.asarray, landing(kernel, numbers, grid, first, last, inputs, nodes[k : k + step], mass[k : k + step]))
+                for k in range(0, len(mass), step)
+            ]
+            reward, ending, columns, weights = zip(*parts, strict=True)
+            constant[first:last] = (reward[0] + sum(ending))[: last - first]
+            for table, part in ((index, columns), (weight, weights)):
+                table[first:last] = np.concatenate(part, 1)[: last - first].reshape(-1, width)
 
         in_threads(fill, range(0, self.size, block))
         return PolicyOperator(self, constant, Rows.of(index, weight, int(np.prod(self._landing.shape))))

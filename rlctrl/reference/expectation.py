@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import casadi as ca
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
@@ -44,7 +44,7 @@ class Split:
 def noise_first(bellman):
     """The operator with the expectation over additive noise applied once per sweep."""
     kernel, grid, (nodes, mass) = bellman.kernel, bellman.grid, bellman.rule
-    shifts = np.asarray(_shifts(kernel, nodes, bellman.inputs.candidates[0]))
+    shifts = _shifts(kernel, nodes, bellman.inputs.candidates[0])
     extended = _extended(grid, np.abs(shifts).max(0), kernel)
     points = extended.points()
     terms = (grid.order + 1) ** len(grid.axes)
@@ -59,7 +59,7 @@ def noise_first(bellman):
 
 def split(bellman):
     """The operator of order 1 with W found exactly, if noise moves one axis and there are inputs enough; else as it was."""
-    shifts, mass = np.asarray(_shifts(bellman.kernel, bellman.rule[0], bellman.inputs.candidates[0])), np.asarray(bellman.rule[1])
+    shifts, mass = _shifts(bellman.kernel, bellman.rule[0], bellman.inputs.candidates[0]), np.asarray(bellman.rule[1])
     moved = np.flatnonzero(np.any(shifts != 0, 0))
     if len(moved) != 1 or 2 * len(mass) > len(bellman.inputs.candidates):
         return bellman
@@ -95,9 +95,9 @@ def _extended(grid, reach, kernel):
     return Grid(tuple(make_axis(continued(a.nodes, far, 1), a.order) if more else a for a, far, more in parts))
 
 
-@jax.jit
 def _shifts(kernel, nodes, u):
-    """Γw for every noise node, (K, n), of additive noise."""
-    x = 0.5 * (jnp.asarray(kernel.low) + jnp.asarray(kernel.high))
-    following = kernel.update.partly(x, u, None, kernel.p)
-    return following(jnp.asarray(nodes)) - following(jnp.zeros(nodes.shape[1]))
+    """Γw for every noise node, (K, n), of additive noise; by CasADi, which need not compile it."""
+    w = ca.SX.sym("w", nodes.shape[1])
+    middle = 0.5 * (np.asarray(kernel.low) + np.asarray(kernel.high))
+    moved = ca.Function("moved", [w], [kernel.update.symbolic(middle, u, w, kernel.p)])
+    return np.array(moved(nodes.T) - moved(np.zeros_like(nodes.T))).T

@@ -56,7 +56,7 @@ def _between(fine):
 def _quadrature(solver, fine):
     method = solver.method
     more = replace(solver, method=replace(method, quadrature=2 * method.quadrature)).bellman(fine.bellman.grid)
-    more = replace(more, coarse=fine.bellman.coarse)
+    more = replace(more, coarse=fine.bellman.coarse, together=len(fine.bellman.rule[1]))
     if len(more.rule[1]) == len(fine.bellman.rule[1]):
         return 0.0
     return float(np.max(np.abs(solver.revalued(more, fine.policy, fine.values, ACCURACY) - fine.values)))

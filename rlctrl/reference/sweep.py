@@ -75,19 +75,20 @@ def landings(kernel, numbers, grid, candidates, noise, first, last, count, block
 
 @jax.jit
 def landing(kernel, numbers, grid, first, last, policy, nodes, mass):
-    """At a block of nodes (B,): reward (or exit value) and what the ending transitions give (B,), and for the others, at K noise nodes, the
-    coefficients of `grid` they lead to (B, K, (order+1)^d) with weights that sum to the discounted mass."""
+    """At a block of nodes (B,): reward (or exit value), (B,), what the transitions at K noise nodes that end give, (B,), and for the others
+    the coefficients of `grid` they lead to (B, K, (order+1)^d) with weights that sum to the discounted mass."""
     x = numbers.node(jnp.minimum(first + jnp.arange(len(policy)), last - 1))
     x_next = lax.optimization_barrier(kernel.step(x[:, None], policy[:, None], nodes)[0])
     reward, mass = kernel.reward(x, policy), kernel.gamma * mass * jnp.ones((len(policy), 1))
+    ending = jnp.zeros(len(policy))
     if kernel.can_end:
         over, end = kernel.ended(x), kernel.ended(x_next)
         ending = jnp.sum(jnp.where(end & ~over[:, None], mass * kernel.exit_value(x_next), 0.0), -1)
-        reward = jnp.where(over, kernel.exit_value(x), reward + ending)
+        reward = jnp.where(over, kernel.exit_value(x), reward)
         mass = jnp.where(end | over[:, None], 0.0, mass)
         x_next = jnp.where(end[..., None], kernel.clip(x_next), x_next)
     columns, weights = grid.stencil(x_next)
-    return reward, columns.astype(np.int32), weights * mass[..., None]
+    return reward, ending, columns.astype(np.int32), weights * mass[..., None]
 
 
 @jax.jit
