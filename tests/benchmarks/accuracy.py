@@ -8,6 +8,7 @@ import rlctrl as rc
 from rlctrl import converse
 from tests.benchmarks.timing import median, once
 
+RACE = {1: 577, 3: 15}  # nodes a side that bring either order just below a relative error of 1e-4
 GRIDS = {1: (41, 81, 161, 321), 3: (13, 21, 41, 81), 5: (15, 21, 31, 41)}
 
 
@@ -33,9 +34,21 @@ def exact(made):
     return x, rc.solve(problem, method).V(x)
 
 
+def race(made, x, v, repeat):
+    """Linear against cubic interpolation at a relative error of 1e-4, both to a tolerance of 1e-6."""
+    row = {"states": 2, "relative_error": 1e-4}
+    for order, n in RACE.items():
+        solve = lambda n=n, order=order: rc.solve(made[0], rc.GridDP(shape=(n, n), order=order, inputs=11, tolerance=1e-6))
+        once(solve)
+        row[f"order_{order}_s"], found = median(solve, 3 if order == 1 else max(repeat, 9))
+        row[f"order_{order}_error"] = float(np.max(np.abs(found.V(x) - v)) / np.ptp(v))
+    return row | {"ratio": row["order_1_s"] / row["order_3_s"]}
+
+
 def rows(repeat):
     made = plane()
     x, v = exact(made)
+    yield race(made, x, v, repeat)
     for order, grids in GRIDS.items():
         for n in grids:
             solve = lambda n=n, order=order: rc.solve(made[0], rc.GridDP(shape=(n, n), order=order, inputs=11))
