@@ -145,6 +145,14 @@ class JaxFunction:
                 work[output] = (ca.SX.unary if len(inputs) == 1 else ca.SX.binary)(code, *(work[i] for i in inputs))
         return out
 
+    def numbers(self, *arguments) -> np.ndarray:
+        """A column (k, rows) at arguments (k, n_i) or (n_i,), by CasADi: what is too little to be worth compiling."""
+        symbols = [ca.SX.sym("a", size) for size in self.sizes]
+        columns = [np.atleast_2d(a).T for a in arguments]
+        count = max(c.shape[1] for c in columns)
+        function = ca.Function("numbers", symbols, [self.symbolic(*symbols)])
+        return np.array(function(*(np.broadcast_to(c, (len(c), count)) for c in columns))).T
+
     def partly(self, *arguments):
         """Takes None for the arguments that come later, computes all that does not depend on them, and returns a function of them."""
         known = {k: self._argument(k, a) for k, a in enumerate(arguments) if a is not None}

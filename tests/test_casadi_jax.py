@@ -322,6 +322,14 @@ def test_constant_result_still_has_the_leading_axes():
     assert JaxFunction(ca.Function("f", [X, Y], [ca.SX(2.5)]), ())(np.zeros((4, 1, 1)), np.zeros((3, 1))).tolist() == [[2.5] * 3] * 4
 
 
+def test_numbers_are_those_of_the_traced_function():
+    """Without compiling; rows beside single arguments."""
+    x, y = ca.SX.sym("x", 2), ca.SX.sym("y", 3)
+    function = JaxFunction(ca.Function("f", [x, y], [ca.vertcat(ca.sin(x[0]) * y[2], x[1] - y[0])]), (2,))
+    one, many = np.array([0.3, -1.0]), np.arange(12.0).reshape(4, 3)
+    np.testing.assert_allclose(function.numbers(one, many), function(one, many), rtol=1e-15)
+
+
 def test_wrong_last_axis_is_refused():
     with pytest.raises(InputError, match=r"`argument 1` needs last axis 1; got \(4, 2\)"):
         JaxFunction(ca.Function("f", [X, Y], [X + Y]), ())(np.zeros((4, 1)), np.zeros((4, 2)))

@@ -22,9 +22,10 @@ from rlctrl.kernel import Kernel
 from rlctrl.maximise import InputSet
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.reference.expectation import Expectation, Split
-from rlctrl.reference.rows import THREADS, Rows, in_threads
+from rlctrl.reference.rows import Rows
 from rlctrl.reference.sweep import GridValue, improved, landing, landings, mass_leaving
 from rlctrl.reference.two_level import Correction
+from rlctrl.threads import THREADS, in_threads
 
 BLOCK = 20_000  # backups per block of `improve`: the working set stays in cache
 TABLE_BLOCK = 4096  # nodes per block of `operator`

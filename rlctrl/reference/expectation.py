@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import casadi as ca
 import jax
 import numpy as np
 from scipy import sparse
@@ -96,8 +95,6 @@ def _extended(grid, reach, kernel):
 
 
 def _shifts(kernel, nodes, u):
-    """Γw for every noise node, (K, n), of additive noise; by CasADi, which need not compile it."""
-    w = ca.SX.sym("w", nodes.shape[1])
-    middle = 0.5 * (np.asarray(kernel.low) + np.asarray(kernel.high))
-    moved = ca.Function("moved", [w], [kernel.update.symbolic(middle, u, w, kernel.p)])
-    return np.array(moved(nodes.T) - moved(np.zeros_like(nodes.T))).T
+    """Γw for every noise node, (K, n), of additive noise."""
+    x, p = 0.5 * (np.asarray(kernel.low) + np.asarray(kernel.high)), np.asarray(kernel.p)
+    return kernel.update.numbers(x, u, nodes, p) - kernel.update.numbers(x, u, np.zeros_like(nodes), p)

@@ -1,16 +1,14 @@
 """Sparse matrices of grids in pieces, one a core."""
 
-import functools
 import itertools
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
+from rlctrl.threads import THREADS, in_threads
+
 PARALLEL = 5e5  # entries of a matrix from which its products are worth two threads
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +35,3 @@ class Rows:
     def whole(self):
         """The matrix in one piece."""
         return sparse.vstack(self.pieces)
-
-
-def in_threads(work, *pieces) -> list:
-    """work(*piece) for all pieces, as many at once as the machine has cores: JAX and NumPy let go of the interpreter while they compute."""
-    pieces = list(zip(*pieces, strict=True))
-    if len(pieces) == 1:
-        return [work(*pieces[0])]
-    return list(_pool().map(lambda piece: work(*piece), pieces))
-
-
-@functools.cache
-def _pool():
-    """Kept: starting threads anew for every product would cost more than they save."""
-    return ThreadPoolExecutor(THREADS)
