@@ -270,6 +270,19 @@ def test_merton_with_diffusion_that_depends_on_the_input():
     assert np.max(np.abs(found.gradient(x)[:, 0] / (K * (1 - g) * x[:, 0] ** -g) - 1)) <= 1e-3
 
 
+@pytest.mark.parametrize("correlation", [0.6, -0.95])
+def test_absorbing_walls_with_correlated_noise(correlation):
+    """The exit value holds on all walls, also where one of two diagonal neighbours is inside. V = exp(x/2 + 4y/5)."""
+    root = np.linalg.cholesky([[1, correlation], [correlation, 1]])
+    exact = lambda x: np.exp(0.5 * x[:, 0] + 0.8 * x[:, 1])
+    options = {"exit": "absorb", "exit_value": lambda x: ca.exp(0.5 * x[0] + 0.8 * x[1]), "noise": lambda x, u: ca.DM(root)}
+    drift, discount = lambda x, u: v(0 * u[0], 0), 0.5 * (0.25 + 0.64) + 0.4 * correlation
+    problem = make(drift, lambda x, u: -(u[0] ** 2), discount=discount, box=(-1, 1), bound=1.0, **options)
+    errors, found = judge(problem, exact, [(21, 21), (41, 41)])
+    assert orders(errors)[0] >= 1.7
+    assert found.V([1.0, -0.5]) == pytest.approx(np.exp(0.1), rel=1e-6)
+
+
 def test_absorbing_walls_with_noise_and_two_inputs():
     """V = (1 − x²)(1 − y²)/2 by the converse recipe: ℓ = −|∇V|²/2 − σ²ΔV/2 − |u|²/2, u = ∇V."""
     slope = lambda x: (-x[0] * (1 - x[1] ** 2), -x[1] * (1 - x[0] ** 2))
