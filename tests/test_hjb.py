@@ -337,6 +337,13 @@ def test_periodic_axis():
 # ---- Kinks and targets ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_kink_between_the_nodes_of_an_even_grid_is_stated(order):
+    """V = |x| − 1: at order 1 every node is exact, and only interpolation errs."""
+    problem = make(lambda x, u: u[0], lambda x, u: -1.0, states=("x",), box=(-1, 1), bound=1.0, exit="absorb")
+    judge(problem, lambda x: np.abs(x[:, 0]) - 1, [(66,)], order=order)
+
+
 def test_kinked_shortest_path_to_two_discs():
     """Heading input (not affine), exact V = −distance: kinked halfway between. Order ≥ 0.8 in the sup norm, within 2 % at 201²."""
     centres, radius = ((-0.5, -0.2), (0.6, 0.3)), 0.2
