@@ -9,6 +9,7 @@ from scipy import integrate, sparse
 
 import plants
 import rlctrl as rc
+from rlctrl import converse
 from rlctrl.reference.inverse import Inverse, dissection
 from rlctrl.reference.markov_chain import differences
 from rlctrl.reference.sampling import sampled_distance
@@ -123,6 +124,23 @@ def test_truncation_is_covered_where_the_optimal_state_leaves_even_the_margin():
     _, found = judge(problem, exact, [(41, 41)])
     assert found.error_terms["truncation"] > found.error_terms["discretisation"]
     assert "see the error term `truncation`" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(("order", "margin"), [(1, None), (2, None), (1, 1.0), (1, 0.0)])
+def test_truncation_is_stated_well_where_noise_carries_the_state_out(order, margin):
+    """V = cos 2x/(ρ + 2σ²) on R, the box [−1, 1]: truncation falls like exp(−√(2ρ)/σ·distance)."""
+    rate, noise = lambda x, u: ca.cos(2 * x[0]) - u[0] ** 2, lambda x, u: 0.7
+    problem = make(lambda x, u: 0 * u[0], rate, discount=0.8, states=("x",), box=(-1, 1), bound=1.0, noise=noise)
+    _, found = judge(problem, lambda x: np.cos(2 * x[:, 0]) / (0.8 + 2 * 0.49), [(65,)], order=order, margin=margin)
+    assert found.error_terms["truncation"] > 0.5 * found.error
+
+
+def test_truncation_of_a_deterministic_plant_is_stated_well():
+    """Van der Pol drift with V_c = log(1 + x² + y² + xy): nearly all walls let the optimal state out."""
+    states, inputs = signals(("x", "y"), -2, 2), [rc.Signal("u", "1")]
+    plant = rc.Plant("vdp", states, inputs, drift=lambda x, u, p: v(x[1], (1 - x[0] ** 2) * x[1] - x[0] + u[0]))
+    problem, method = converse.continuous(plant, lambda x: ca.log(1 + x[0] ** 2 + x[1] ** 2 + x[0] * x[1]), [[1.0]], 0.5)
+    judge(problem, rc.solve(problem, method).V, [(41, 41)])
 
 
 def test_scalar_affine_undiscounted_problem_by_quadrature():
