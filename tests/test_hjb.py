@@ -1,6 +1,7 @@
 """The HJB solver against closed forms (known_answers A1-A7, B2, C4, C5, converse problems), Riccati, and its own error statement."""
 
 import functools
+import re
 
 import casadi as ca
 import numpy as np
@@ -475,6 +476,17 @@ def test_states_from_which_the_target_is_out_of_reach_are_said():
     assert not found.converged
     assert found.error == np.inf
     assert "nothing reaches the end or the rest state. Give a discount" in found.message
+
+
+@pytest.mark.parametrize("low", [-2.0, -1.0])
+def test_where_the_reward_is_no_number_is_said(low):
+    plant = rc.Plant("case", signals(("x",), -1, 1), signals(("u",), low, 1), drift=lambda x, u, p: u[0] - x[0])
+    problem = rc.Problem.from_rates(plant, lambda x, u: ca.log(1 + u[0]) if low < -1 else ca.log(1 + x[0]) - u[0] ** 2, 0.5, 0.01)
+    found = rc.solve(problem, rc.HJB(shape=(41,)), on_failure="return")
+    assert not found.converged
+    assert found.error == np.inf
+    where = r"at 1 of 41 nodes, first at x = \[-1.0\]" if low == -1 else r"at 41 of 41 nodes, first at x = \[-1.0\], u = \[-2.0\]"
+    assert re.search(rf"no finite number for its equation {where}", found.message)
 
 
 def test_too_few_policies_are_said():

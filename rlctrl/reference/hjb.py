@@ -234,6 +234,13 @@ def _first(scheme, start):
 def _message(level):
     shape, state = "×".join(map(str, level.grid.shape)), level.state
     way_out = "Give a discount, a reachable target, wider inputs or another box."
+    odd = np.flatnonzero(~np.isfinite(state.greedy.slack))
+    if len(odd) and np.all(np.isfinite(state.values)):
+        x, u = (a[odd[0]].round(6).tolist() for a in (level.scheme.points, state.policy))
+        return (
+            f"HJB found no finite number for its equation at {len(odd)} of {len(state.values)} nodes, first at x = {x}, u = {u}. "
+            "Mend reward, drift and noise there, or move the box or the inputs' bounds to where they are defined."
+        )
     if not (np.all(np.isfinite(state.values)) and np.isfinite(state.bound)):
         return f"HJB found no policy of finite value on {shape} nodes: from some, nothing reaches the end or the rest state. {way_out}"
     if level.endless:
