@@ -18,7 +18,7 @@ from scipy import linalg
 
 from rlctrl.errors import require, require_number, require_numbers, strict
 from rlctrl.noise import Gaussian
-from rlctrl.plant import Plant, Signal, box
+from rlctrl.plant import Plant, Signal, as_matrix, box
 from rlctrl.problem import Problem
 from rlctrl.reference.exact import Exact
 
@@ -66,7 +66,7 @@ def continuous(plant: Plant, cost_to_go: Callable, R, discount_rate: float = 0.0
     gain = ca.jacobian(drift, u)
     affine = not ca.depends_on(gain, u) and not ca.depends_on(sigma, u)
     require(affine, "plant", "must be affine in u with noise free of u", plant.name, "Use discrete.")
-    value = cost_to_go(x)
+    value = as_matrix(cost_to_go(x), "cost_to_go", (1, 1))
     slope, bend = ca.gradient(value, x), ca.hessian(value, x)[0]
     free = ca.substitute(drift, u, ca.DM.zeros(u.shape))
     best = -0.5 * np.linalg.inv(R) @ (gain.T @ slope)

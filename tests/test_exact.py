@@ -114,3 +114,8 @@ def test_held_input_costs_more_and_its_excess_is_of_second_order_without_noise()
     assert np.all(held < 0)
     assert np.log2(held[:-1] / held[1:]) == pytest.approx([2, 2], abs=0.15)
     assert np.log2(np.abs(euler[:-1] / euler[1:])) == pytest.approx([1, 1], abs=0.25)
+
+
+def test_a_cost_to_go_is_one_number():
+    with pytest.raises(rc.InputError, match="`cost_to_go` must return 1 × 1 expressions"):
+        converse.continuous(plants.van_der_pol(), lambda x: x, [[1.0]])
