@@ -489,6 +489,15 @@ def test_where_the_reward_is_no_number_is_said(low):
     assert re.search(rf"no finite number for its equation {where}", found.message)
 
 
+def test_exit_values_count_where_the_problem_ends_only():
+    """Dirichlet values on the walls of [0, 1], undefined between; V = exp(kx)."""
+    end = lambda x: ca.if_else(ca.fabs(x[0] - 0.2) < 0.1, np.nan, ca.exp(2 * x[0]))
+    options = {"states": ("x",), "box": (0, 1), "bound": 1.0, "noise": lambda x, u: 1.0, "exit": "absorb"}
+    drift, rate = lambda x, u: 0 * u[0], lambda x, u: -(u[0] ** 2)
+    refused(make(drift, rate, exit_value=lambda x: ca.log(x[0]), **options), r"`exit_value` must be finite .* at x=\[0.0\]", shape=(41,))
+    judge(make(drift, rate, discount=2.0, exit_value=end, **options), lambda x: np.exp(2 * x[:, 0]), [(41,)])
+
+
 def test_too_few_policies_are_said():
     drift, rate, _, _ = SQUARES["A1"]
     with pytest.raises(rc.NotConverged, match=r"HJB (stopped|found)"):

@@ -242,7 +242,8 @@ def _message(level):
             "Mend reward, drift and noise there, or move the box or the inputs' bounds to where they are defined."
         )
     if not (np.all(np.isfinite(state.values)) and np.isfinite(state.bound)):
-        return f"HJB found no policy of finite value on {shape} nodes: from some, nothing reaches the end or the rest state. {way_out}"
+        why = "from some, going on for ever pays, or nothing reaches the end or the rest state"
+        return f"HJB found no policy of finite value on {shape} nodes: {why}. {way_out}"
     if level.endless:
         where = f"From {100 * level.endless:.1f} % of the {shape} nodes no policy reaches the end or the rest state"
         return f"{where}: without discount V is infinite there. {way_out}"
