@@ -94,6 +94,8 @@ def stochastic(
     P, R = _matrix("P", P, (n, n), definite=True), _matrix("R", R, (m, m), definite=True)
     Q, covariance = _matrix("Q", Q, (n, n)), _matrix("covariance", covariance, (n, n))
     require_number("gamma", gamma, "must lie in (0, 1)", "Use e.g. 0.98.", low=1e-300, high=1 - 1e-12)
+    noise = np.allclose(covariance, covariance.T) and bool(np.all(linalg.eigvalsh(covariance) >= -1e-12 * np.max(np.abs(covariance))))
+    require(noise, "covariance", "must be symmetric and positive semidefinite", covariance.tolist(), "Use e.g. np.diag of variances.")
     require(bool(np.all(linalg.eigvalsh(P - Q) >= -1e-12)), "Q", "must not exceed P", Q.tolist(), "Scale Q down.")
     H = gamma * np.linalg.inv(np.linalg.inv(P) + gamma * G @ np.linalg.solve(R, G.T))
     left, right = np.linalg.inv(_root(H)), _root(P - Q)
