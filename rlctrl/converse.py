@@ -18,7 +18,7 @@ from scipy import linalg
 
 from rlctrl.errors import require, require_number, require_numbers, strict
 from rlctrl.noise import Gaussian
-from rlctrl.plant import Plant, Signal, box
+from rlctrl.plant import Plant, Signal, as_matrix, box
 from rlctrl.problem import Problem
 from rlctrl.reference.exact import Exact
 
@@ -66,7 +66,7 @@ def continuous(plant: Plant, cost_to_go: Callable, R, discount_rate: float = 0.0
     gain = ca.jacobian(drift, u)
     affine = not ca.depends_on(gain, u) and not ca.depends_on(sigma, u)
     require(affine, "plant", "must be affine in u with noise free of u", plant.name, "Use discrete.")
-    value = cost_to_go(x)
+    value = as_matrix(cost_to_go(x), "cost_to_go", (1, 1))
     slope, bend = ca.gradient(value, x), ca.hessian(value, x)[0]
     free = ca.substitute(drift, u, ca.DM.zeros(u.shape))
     best = -0.5 * np.linalg.inv(R) @ (gain.T @ slope)
@@ -94,6 +94,8 @@ def stochastic(
     P, R = _matrix("P", P, (n, n), definite=True), _matrix("R", R, (m, m), definite=True)
     Q, covariance = _matrix("Q", Q, (n, n)), _matrix("covariance", covariance, (n, n))
     require_number("gamma", gamma, "must lie in (0, 1)", "Use e.g. 0.98.", low=1e-300, high=1 - 1e-12)
+    noise = np.allclose(covariance, covariance.T) and bool(np.all(linalg.eigvalsh(covariance) >= -1e-12 * np.max(np.abs(covariance))))
+    require(noise, "covariance", "must be symmetric and positive semidefinite", covariance.tolist(), "Use e.g. np.diag of variances.")
     require(bool(np.all(linalg.eigvalsh(P - Q) >= -1e-12)), "Q", "must not exceed P", Q.tolist(), "Scale Q down.")
     H = gamma * np.linalg.inv(np.linalg.inv(P) + gamma * G @ np.linalg.solve(R, G.T))
     left, right = np.linalg.inv(_root(H)), _root(P - Q)

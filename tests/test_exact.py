@@ -114,3 +114,14 @@ def test_held_input_costs_more_and_its_excess_is_of_second_order_without_noise()
     assert np.all(held < 0)
     assert np.log2(held[:-1] / held[1:]) == pytest.approx([2, 2], abs=0.15)
     assert np.log2(np.abs(euler[:-1] / euler[1:])) == pytest.approx([1, 1], abs=0.25)
+
+
+def test_a_cost_to_go_is_one_number():
+    with pytest.raises(rc.InputError, match="`cost_to_go` must return 1 × 1 expressions"):
+        converse.continuous(plants.van_der_pol(), lambda x: x, [[1.0]])
+
+
+@pytest.mark.parametrize("covariance", [-np.eye(2), [[1.0, 1.0], [0.0, 1.0]]])
+def test_a_covariance_is_one(covariance):
+    with pytest.raises(rc.InputError, match="`covariance` must be symmetric and positive semidefinite"):
+        converse.stochastic(np.eye(2), 0.5 * np.eye(2), [[1.0]], [[0], [1]], covariance, lambda s: ca.SX.eye(2), 0.9)

@@ -1,6 +1,7 @@
 """The HJB solver against closed forms (known_answers A1-A7, B2, C4, C5, converse problems), Riccati, and its own error statement."""
 
 import functools
+import re
 
 import casadi as ca
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import integrate, sparse
 
 import plants
 import rlctrl as rc
+from rlctrl import converse
 from rlctrl.reference.inverse import Inverse, dissection
 from rlctrl.reference.markov_chain import differences
 from rlctrl.reference.sampling import sampled_distance
@@ -123,6 +125,23 @@ def test_truncation_is_covered_where_the_optimal_state_leaves_even_the_margin():
     _, found = judge(problem, exact, [(41, 41)])
     assert found.error_terms["truncation"] > found.error_terms["discretisation"]
     assert "see the error term `truncation`" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(("order", "margin"), [(1, None), (2, None), (1, 1.0), (1, 0.0)])
+def test_truncation_is_stated_well_where_noise_carries_the_state_out(order, margin):
+    """V = cos 2x/(ρ + 2σ²) on R, the box [−1, 1]: truncation falls like exp(−√(2ρ)/σ·distance)."""
+    rate, noise = lambda x, u: ca.cos(2 * x[0]) - u[0] ** 2, lambda x, u: 0.7
+    problem = make(lambda x, u: 0 * u[0], rate, discount=0.8, states=("x",), box=(-1, 1), bound=1.0, noise=noise)
+    _, found = judge(problem, lambda x: np.cos(2 * x[:, 0]) / (0.8 + 2 * 0.49), [(65,)], order=order, margin=margin)
+    assert found.error_terms["truncation"] > 0.5 * found.error
+
+
+def test_truncation_of_a_deterministic_plant_is_stated_well():
+    """Van der Pol drift with V_c = log(1 + x² + y² + xy): nearly all walls let the optimal state out."""
+    states, inputs = signals(("x", "y"), -2, 2), [rc.Signal("u", "1")]
+    plant = rc.Plant("vdp", states, inputs, drift=lambda x, u, p: v(x[1], (1 - x[0] ** 2) * x[1] - x[0] + u[0]))
+    problem, method = converse.continuous(plant, lambda x: ca.log(1 + x[0] ** 2 + x[1] ** 2 + x[0] * x[1]), [[1.0]], 0.5)
+    judge(problem, rc.solve(problem, method).V, [(41, 41)])
 
 
 def test_scalar_affine_undiscounted_problem_by_quadrature():
@@ -270,6 +289,19 @@ def test_merton_with_diffusion_that_depends_on_the_input():
     assert np.max(np.abs(found.gradient(x)[:, 0] / (K * (1 - g) * x[:, 0] ** -g) - 1)) <= 1e-3
 
 
+@pytest.mark.parametrize("correlation", [0.6, -0.95])
+def test_absorbing_walls_with_correlated_noise(correlation):
+    """The exit value holds on all walls, also where one of two diagonal neighbours is inside. V = exp(x/2 + 4y/5)."""
+    root = np.linalg.cholesky([[1, correlation], [correlation, 1]])
+    exact = lambda x: np.exp(0.5 * x[:, 0] + 0.8 * x[:, 1])
+    options = {"exit": "absorb", "exit_value": lambda x: ca.exp(0.5 * x[0] + 0.8 * x[1]), "noise": lambda x, u: ca.DM(root)}
+    drift, discount = lambda x, u: v(0 * u[0], 0), 0.5 * (0.25 + 0.64) + 0.4 * correlation
+    problem = make(drift, lambda x, u: -(u[0] ** 2), discount=discount, box=(-1, 1), bound=1.0, **options)
+    errors, found = judge(problem, exact, [(21, 21), (41, 41)])
+    assert orders(errors)[0] >= 1.7
+    assert found.V([1.0, -0.5]) == pytest.approx(np.exp(0.1), rel=1e-6)
+
+
 def test_absorbing_walls_with_noise_and_two_inputs():
     """V = (1 − x²)(1 − y²)/2 by the converse recipe: ℓ = −|∇V|²/2 − σ²ΔV/2 − |u|²/2, u = ∇V."""
     slope = lambda x: (-x[0] * (1 - x[1] ** 2), -x[1] * (1 - x[0] ** 2))
@@ -322,6 +354,13 @@ def test_periodic_axis():
 
 
 # ---- Kinks and targets ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_kink_between_the_nodes_of_an_even_grid_is_stated(order):
+    """V = |x| − 1: at order 1 every node is exact, and only interpolation errs."""
+    problem = make(lambda x, u: u[0], lambda x, u: -1.0, states=("x",), box=(-1, 1), bound=1.0, exit="absorb")
+    judge(problem, lambda x: np.abs(x[:, 0]) - 1, [(66,)], order=order)
 
 
 def test_kinked_shortest_path_to_two_discs():
@@ -437,6 +476,26 @@ def test_states_from_which_the_target_is_out_of_reach_are_said():
     assert not found.converged
     assert found.error == np.inf
     assert "nothing reaches the end or the rest state. Give a discount" in found.message
+
+
+@pytest.mark.parametrize("low", [-2.0, -1.0])
+def test_where_the_reward_is_no_number_is_said(low):
+    plant = rc.Plant("case", signals(("x",), -1, 1), signals(("u",), low, 1), drift=lambda x, u, p: u[0] - x[0])
+    problem = rc.Problem.from_rates(plant, lambda x, u: ca.log(1 + u[0]) if low < -1 else ca.log(1 + x[0]) - u[0] ** 2, 0.5, 0.01)
+    found = rc.solve(problem, rc.HJB(shape=(41,)), on_failure="return")
+    assert not found.converged
+    assert found.error == np.inf
+    where = r"at 1 of 41 nodes, first at x = \[-1.0\]" if low == -1 else r"at 41 of 41 nodes, first at x = \[-1.0\], u = \[-2.0\]"
+    assert re.search(rf"no finite number for its equation {where}", found.message)
+
+
+def test_exit_values_count_where_the_problem_ends_only():
+    """Dirichlet values on the walls of [0, 1], undefined between; V = exp(kx)."""
+    end = lambda x: ca.if_else(ca.fabs(x[0] - 0.2) < 0.1, np.nan, ca.exp(2 * x[0]))
+    options = {"states": ("x",), "box": (0, 1), "bound": 1.0, "noise": lambda x, u: 1.0, "exit": "absorb"}
+    drift, rate = lambda x, u: 0 * u[0], lambda x, u: -(u[0] ** 2)
+    refused(make(drift, rate, exit_value=lambda x: ca.log(x[0]), **options), r"`exit_value` must be finite .* at x=\[0.0\]", shape=(41,))
+    judge(make(drift, rate, discount=2.0, exit_value=end, **options), lambda x: np.exp(2 * x[:, 0]), [(41,)])
 
 
 def test_too_few_policies_are_said():

@@ -226,3 +226,12 @@ def test_tapes_become_casadi_again():
     again = ca.Function("g", [x, p], [rc.casadi_jax.JaxFunction(original, (2,)).symbolic(x, p)])
     for point in np.random.default_rng(0).normal(size=(5, 2)):
         np.testing.assert_array_equal(np.array(again(point, 0.3)), np.array(original(point, 0.3)))
+
+
+def test_axes_that_do_not_broadcast_are_said():
+    states = [rc.Signal("x", "m", -1, 1), rc.Signal("v", "m/s", -1, 1)]
+    plant = rc.Plant("cart", states, [rc.Signal("a", "m/s^2")], drift=lambda x, u, p: ca.vertcat(x[1], u[0]))
+    problem = rc.Problem(plant, rc.quadratic([1, 1], [1]), 0.9, 0.1, exit="free")
+    found = rc.solve(problem, rc.OpenLoop())
+    with pytest.raises(rc.InputError, match="`u` must have leading axes that broadcast"):
+        found.Q(np.zeros((2, 2)), np.zeros((3, 1)))

@@ -437,3 +437,19 @@ def test_risk_sensitive_regulator_has_the_tabled_solution():
     np.testing.assert_allclose(near, neutral, rtol=1e-6)
     with pytest.raises(rc.InputError, match="`theta` must be below the breakdown"):
         risk_sensitive(A, B, Q, R, S, 50.0)
+
+
+def test_a_reward_without_upper_bound_is_said_as_such():
+    """Without multiplicative noise the sentence must not blame it."""
+    states = [rc.Signal("x", "m", -1, 1), rc.Signal("v", "m/s", -1, 1)]
+    plant = rc.Plant("cart", states, [rc.Signal("a", "m/s^2")], update=lambda x, u, w, p: ca.vertcat(x[0] + 0.1 * x[1], x[1] + 0.1 * u[0]))
+    problem = rc.Problem(plant, rc.quadratic([-1, -1], [10]), 0.95, exit="free")
+    with pytest.raises(rc.InputError, match="The least curvature of the cost −r in \\(x, u\\) is -1"):
+        rc.solve(problem, rc.Riccati())
+
+
+@pytest.mark.parametrize("about", [([np.nan, 0.0], [0.0]), ([[0.0, 0.0]], [[0.0]]), ([0.0, 0.0], [np.inf])])
+def test_the_point_of_a_linearisation_is_one_finite_point(about):
+    problem = rc.Problem(plants.double_integrator(noise=0.0), rc.quadratic([1, 1], [1]), 0.95, 0.1, exit="free")
+    with pytest.raises(rc.InputError, match="`about` must be one state of 2 and one input of 1 finite numbers"):
+        rc.solve(problem, rc.Riccati(about=about))

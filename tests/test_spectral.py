@@ -391,3 +391,37 @@ def test_exit_rule_must_not_matter_and_start_may_be_given():
     assert not clipped.converged
     assert 'exit="clip"' in clipped.message
     assert clipped.error < 1e-8
+
+
+# --- ends ---------------------------------------------------------------------------------------------------------------------------------
+
+DIFFUSING = lambda n: {"diffusion": lambda x, u, p: 0.7 * ca.SX.eye(n), "n": n, "box": 1.0, "exit": "absorb"}
+
+
+@pytest.mark.parametrize(
+    ("n", "rho", "cost", "end", "exact"),
+    [
+        (1, 0.0, 1.0, None, lambda x: (x[:, 0] ** 2 - 1) / 0.49),
+        (2, 0.0, 0.0, lambda x: ca.exp(x[0]) * ca.cos(x[1]), lambda x: np.exp(x[:, 0]) * np.cos(x[:, 1])),
+        (1, 0.245, 0.0, lambda x: ca.exp(x[0]), lambda x: np.exp(x[:, 0])),
+    ],
+    ids=["exit time", "Laplace", "discounted end without reward"],
+)
+def test_ends_fix_the_value_without_discount_or_reward(n, rho, cost, end, exact):
+    """ρV = −cost + 0.245 ΔV with V given on the faces."""
+    drift = lambda x, u, p: 0 * x * u[0]
+    problem = problem_of(drift, lambda x, u: cost + u[0] ** 2, rho=rho, inputs=(1.0,), exit_value=end, **DIFFUSING(n))
+    found = rc.solve(problem, Spectral(degree=8))
+    x = np.random.default_rng(0).uniform(-1, 1, (500, n))
+    error = np.max(np.abs(found.V(x) - exact(x)))
+    assert error <= found.error <= max(20 * error, 1e-12)
+    assert error <= 1e-5
+    np.testing.assert_allclose(found.policy(x), 0, atol=1e-6)
+
+
+def test_where_the_reward_is_no_number_is_said():
+    problem = problem_of(lambda x, u, p: u - x, lambda x, u: u[0] ** 2 - ca.log(x[0] + 0.5), box=1.0, n=1, rho=1.0)
+    found = rc.solve(problem, Spectral(), on_failure="return")
+    assert not found.converged
+    assert found.message.startswith("Reward, drift or noise is no finite number at x = [-")
+    assert found.message.count(". ") == 0

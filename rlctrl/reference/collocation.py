@@ -25,7 +25,7 @@ class Collocation:
     """Points `s` of [−1, 1]^n, the first `count` of them nodes, the last ones on faces with the given `normals`, and there the basis
     `phi` (P, K), its `slopes` ∂/∂s_i (n, P, K) and its `curvatures` ∂²/∂s_i∂s_j (pairs, P, K) for the pairs of the Hamiltonian; `degrees`
     (K,) of the basis functions. `value` says which box and basis; its coefficients are not used. `ends`: whether the problem ends, with
-    its exit value, where the closed loop or its noise leaves the box.
+    its exit value, where the closed loop or its noise leaves the box; `pinned`: whether V = 0 at rest takes the place of a discount.
     """
 
     hamiltonian: Hamiltonian
@@ -38,10 +38,13 @@ class Collocation:
     slopes: np.ndarray
     curvatures: np.ndarray
     ends: bool
+    pinned: bool
 
     @classmethod
-    def make(cls, problem, degree, total, ratio, candidates):
-        """For a problem, with `ratio` nodes per basis function. Raises `InputError` if the matrices would be too large."""
+    def make(cls, problem, degree, total, ratio, candidates, absorbed):
+        """For a problem, with `ratio` nodes per basis function; `absorbed`: whether its end makes V finite without discount.
+
+        Raises `InputError` if the matrices would be too large."""
         low, high = box(problem.plant.states)
         n, hamiltonian = len(low), Hamiltonian.of(problem, candidates)
         size = comb(n + degree, n) if total else (degree + 1) ** n
@@ -55,9 +58,8 @@ class Collocation:
         curvatures = np.reshape([products(table, index, *pair) for pair in hamiltonian.pairs], (-1, *slopes.shape[1:]))
         value = ChebyshevValue(np.zeros(len(index)), index, 0.5 * (low + high), 0.5 * (high - low), degree)
         degrees = index.sum(1) if total else index.max(1)
-        return cls(
-            hamiltonian, value, degrees, s, len(inside), normals, products(table, index), slopes, curvatures, problem.exit == "absorb"
-        )
+        ends, pinned = problem.exit == "absorb", hamiltonian.generator.rho == 0 and not absorbed
+        return cls(hamiltonian, value, degrees, s, len(inside), normals, products(table, index), slopes, curvatures, ends, pinned)
 
     @property
     def rho(self):
@@ -75,15 +77,35 @@ class Collocation:
         return np.array([self.value.half[i] * self.value.half[j] for i, j in self.hamiltonian.pairs])
 
     def columns(self, degree):
-        """The basis functions up to a degree; without discount the constant is free and left out."""
-        return (self.degrees <= max(degree, 1)) & ((self.degrees > 0) | (self.rho > 0))
+        """The basis functions up to a degree; where V = 0 at rest the constant is free and left out."""
+        return (self.degrees <= max(degree, 1)) & ((self.degrees > 0) | (not self.pinned))
+
+    def undefined(self, u):
+        """The points where reward rate, drift or noise under inputs u is no finite number."""
+        reward, drift, spread = in_chunks(partial(rates, self.hamiltonian), self.x, u)
+        return np.flatnonzero(~np.isfinite(np.column_stack([reward, drift, spread])).all(1))
+
+    def size(self, run):
+        """What residuals compare to: the largest |ℓ| under the inputs of a run, or of the other terms of H where ℓ = 0."""
+        reward, drift, spread = in_chunks(partial(rates, self.hamiltonian), self.x, run.u)
+        if np.any(reward):
+            return float(np.max(np.abs(reward)))
+        p, s = (self.slopes @ run.c).T / self.value.half, (self.curvatures @ run.c).T / self.scale
+        return float(np.max(np.sum(np.abs(drift * p), -1) + np.sum(np.abs(spread * s), -1))) + 1e-300
 
     def window(self, size, centre):
         """The same points on a box smaller by the factor `size`, drawn towards `centre`, without the noise, which would cross it."""
         if size == 1:
             return self
         value = replace(self.value, middle=(1 - size) * centre + size * self.value.middle, half=size * self.value.half)
-        return replace(self, value=value, hamiltonian=self.hamiltonian.without_noise(), curvatures=self.curvatures[:0], ends=False)
+        return replace(
+            self,
+            value=value,
+            hamiltonian=self.hamiltonian.without_noise(),
+            curvatures=self.curvatures[:0],
+            ends=False,
+            pinned=self.rho == 0,
+        )
 
     def solution(self, c, degree) -> ChebyshevValue:
         """The value of the coefficients, without the basis functions above a degree."""

@@ -6,7 +6,8 @@ second-order differences where V is smooth, monotone ones near kinks. Each level
 V is that of the continuous-time problem; the V of the sampled problem (inputs held over dt, r = ℓ·dt) differs by O(dt): `notes` bounds it.
 
 Error statement, estimated: the bound of the policy iteration; the levels h, 2h, 4h extrapolated with their observed order; correlation that
-the monotone stencil had to drop; for `exit="free"` the truncation (on the level 2h, from the changes between three margins of the box).
+the monotone stencil had to drop; for `exit="free"` the truncation (on the level 2h, from the changes between three margins of the box, if
+it falls like an exponential of the margin).
 """
 
 import itertools
@@ -28,7 +29,7 @@ from rlctrl.reference.grid_hamiltonian import GridHamiltonian
 from rlctrl.reference.hamiltonian import noise_entries
 from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
 from rlctrl.reference.level import Level, correlation, discretisation
-from rlctrl.reference.refinement import SAFETY
+from rlctrl.reference.refinement import beyond
 from rlctrl.reference.sampling import sampled_distance
 
 LEAST_NODES = 9  # a side, on the coarsest level
@@ -125,13 +126,13 @@ class HJB:
         return levels
 
     def _truncation(self, problem, inputs, shape, margin, rest, level):
-        """What a wider margin would still change in the box, from the changes between margins growing by factors of two (`level` has the
-        widest, or none): the larger change, or more if they hardly fall."""
-        parts = (1 / 4, 1 / 2, 1) if level.grid.shape != shape else (0, 1 / 2, 1)
-        found = [self._solve_level(problem, inputs, shape, margin * part, rest, level).on(level.judged) for part in parts]
-        before, last = (float(np.max(np.abs(a - b))) for a, b in itertools.pairwise(found))
-        fall = min(last / before, 0.95) if last > 1e-9 * np.ptp(found[-1]) else 0.0
-        return max(before, last * max(1.0, SAFETY * fall / (1 - fall)))
+        """What still wider margins would change in the box, from the changes between a quarter, half and all of the margin; and the change
+        from none to all of it if `level` has none."""
+        solved = lambda part: self._solve_level(problem, inputs, shape, margin * part, rest, level).on(level.judged)
+        own = level.on(level.judged)
+        widest = own if level.grid.shape != shape else solved(1)
+        changes = [float(np.max(np.abs(a - b))) for a, b in itertools.pairwise([solved(1 / 4), solved(1 / 2), widest])]
+        return float(np.max(np.abs(own - widest))) + beyond(changes)
 
     def _solve_level(self, problem, inputs, shape, margin, rest, start, show=lambda *_: None) -> Level:
         """One level. For exit="free" first without motion across the walls, then extrapolating there; the former if that fails."""
@@ -233,8 +234,16 @@ def _first(scheme, start):
 def _message(level):
     shape, state = "×".join(map(str, level.grid.shape)), level.state
     way_out = "Give a discount, a reachable target, wider inputs or another box."
+    odd = np.flatnonzero(~np.isfinite(state.greedy.slack))
+    if len(odd) and np.all(np.isfinite(state.values)):
+        x, u = (a[odd[0]].round(6).tolist() for a in (level.scheme.points, state.policy))
+        return (
+            f"HJB found no finite number for its equation at {len(odd)} of {len(state.values)} nodes, first at x = {x}, u = {u}. "
+            "Mend reward, drift and noise there, or move the box or the inputs' bounds to where they are defined."
+        )
     if not (np.all(np.isfinite(state.values)) and np.isfinite(state.bound)):
-        return f"HJB found no policy of finite value on {shape} nodes: from some, nothing reaches the end or the rest state. {way_out}"
+        why = "from some, going on for ever pays, or nothing reaches the end or the rest state"
+        return f"HJB found no policy of finite value on {shape} nodes: {why}. {way_out}"
     if level.endless:
         where = f"From {100 * level.endless:.1f} % of the {shape} nodes no policy reaches the end or the rest state"
         return f"{where}: without discount V is infinite there. {way_out}"

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from rlctrl.errors import require
 from rlctrl.reference.chunks import in_chunks
 from rlctrl.reference.grid_hamiltonian import GridHamiltonian, best_input, parts
 from rlctrl.reference.inverse import Inverse, dissection
@@ -47,11 +48,13 @@ class Scheme:
     @classmethod
     def make(cls, problem, hamiltonian, grid, rest, walls):
         points = grid.points()
+        operators = differences(grid, walls, hamiltonian.noise)
         end, fixed = ends(problem.kernel, points)
+        end = _counting(points, end, fixed | np.any(operators.low.out, 1))
         given = np.where(fixed, end, 0.0)
         if rest is not None:
             fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
-        return cls(hamiltonian, grid, points, differences(grid, walls, hamiltonian.noise), end, fixed, given)
+        return cls(hamiltonian, grid, points, operators, end, fixed, given)
 
     @property
     def rho(self):
@@ -133,6 +136,14 @@ class Greedy:
 def ends(kernel, points):
     """Exit value (S,), and whether the points lie in the target (S,)."""
     return in_chunks(lambda x: _ends(kernel, x), points, size=BLOCK)
+
+
+def _counting(points, end, counts):
+    """The exit value where it counts, 0 elsewhere; refused where it counts and is no finite number."""
+    odd = np.flatnonzero(counts & ~np.isfinite(end))
+    where = f"must be finite where the problem ends; at x={points[odd[:1]].ravel().round(6).tolist()} it"
+    require(not len(odd), "exit_value", where, end[odd[:1]].tolist(), "Mend the expression or move the box.")
+    return np.where(counts, end, 0.0)
 
 
 @jax.jit

@@ -129,12 +129,19 @@ def _interpolated(table, axis, k, x):
 
 
 def discretisation(levels):
-    """|V_h − V_2h| extrapolated with the order that the last three levels show (at most 2, and 1 where the filter acts)."""
+    """|V_h − V_2h|, at the nodes of both, extrapolated with the order that the last three levels show (at most 2, and 1 where the filter
+    acts)."""
     order = 2 if all(np.all(level.share == 1) for level in levels) else 1
-    changes = [float(np.max(np.abs(a.on(b.judged) - b.on(b.judged)))) for a, b in itertools.pairwise(levels)]
+    changes = [_distance(a, b) for a, b in itertools.pairwise(levels)]
     if not changes or not np.all(np.isfinite(changes)):
         return float("inf")
     return left_by(changes, order)
+
+
+def _distance(a, b):
+    """The sup of |V_a − V_b| at the nodes of both: a kink between the nodes of one shows at those of the other."""
+    nodes = [np.union1d(x, y) for x, y in zip(a.judged, b.judged, strict=True)]
+    return float(np.max(np.abs(a.on(nodes) - b.on(nodes))))
 
 
 def correlation(level):

@@ -20,10 +20,6 @@ from rlctrl.plant import finite_box
 
 NEWTON_STEPS = 50
 VALUE_ITERATIONS = 20_000
-TOO_NOISY = (
-    "`problem` has no finite value: the generalised Riccati equation has no solution that stabilises in the mean square. "
-    "The multiplicative noise is too strong for this discount; reduce it or gamma."
-)
 
 
 class Solution(NamedTuple):
@@ -111,7 +107,7 @@ class LQ:
                 K = np.linalg.solve(*self.blocks(P)[:2])
                 if stabilises(self, K):
                     return P
-        raise InputError(TOO_NOISY)
+        raise no_value(self)
 
     def solve(self) -> Solution:
         """P by Newton–Kleinman from `start`, then the affine and constant parts."""
@@ -162,7 +158,17 @@ def newton_kleinman(lq):
         if new_size >= 0.5 * size and size <= 1e-11:
             return (better if new_size < size else P), step
         P = better
-    raise InputError(TOO_NOISY)
+    raise no_value(lq)
+
+
+def no_value(lq):
+    """The `InputError` where no solution stabilises: too much multiplicative noise if there is any, else a reward that pays for motion."""
+    text = "`problem` has no finite value: the generalised Riccati equation has no solution that stabilises in the mean square."
+    if np.any(lq.C) or np.any(lq.D):
+        return InputError(f"{text} The multiplicative noise is too strong for this discount; reduce it or gamma.")
+    least = float(np.min(linalg.eigvalsh(np.block([[lq.Q, lq.N], [lq.N.T, lq.R]]))))
+    way_out = "Check the sign of the reward (it is maximised), or lower gamma."
+    return InputError(f"{text} The least curvature of the cost −r in (x, u) is {least:.3g}. {way_out}")
 
 
 def stabilises(lq, K) -> bool:
@@ -175,7 +181,7 @@ def checked_gain(lq, P):
     """The gain of the found P, refused unless it stabilises: Newton's method may have run to a spurious root."""
     K = np.linalg.solve(*lq.blocks(P)[:2])
     if not stabilises(lq, K):
-        raise InputError(TOO_NOISY)
+        raise no_value(lq)
     return K
 
 
@@ -267,6 +273,8 @@ def derivatives(problem, x, u, p, map_, spread, reward, about, symbol):
             "Give the state and the input to linearise at.",
         )
         x0, u0 = (a[()] for a in problem.arrays(*about))
+        point = x0.shape == (plant.n,) and u0.shape == (plant.m,) and bool(np.all(np.isfinite([*x0, *u0])))
+        require(point, "about", f"must be one state of {plant.n} and one input of {plant.m} finite numbers", about, "Give one point.")
     jac, jac_spread, curvature, value, spread, slope, r = at(x0, u0)
     channels = spread.shape[1]
     by_channel = jac_spread.reshape(channels, plant.n, -1) if channels else np.zeros((0, plant.n, plant.n + plant.m))

@@ -148,15 +148,17 @@ def _lift(axes, matrices):
 
 
 def _diagonal(axes, k, i, sign, exit_rule):
-    """(V(++) + V(−−) − 2V)/2 per area, or with `sign` −1 the other diagonal. Walls: "free" nothing, "absorb" exits."""
+    """(V(++) + V(−−) − 2V)/2 per area, or with `sign` −1 the other diagonal. Walls: "absorb" exits at the rate of `EXIT_RATE` in place of
+    each neighbour beyond, all others nothing if one is."""
     ahead, beside = axes[k].shift, axes[i].shift[::sign, ::sign]
     both = _lift(axes, {k: ahead, i: beside}), _lift(axes, {k: ahead[::-1, ::-1], i: beside[::-1, ::-1]})
     size = int(np.prod([len(a.up) for a in axes]))
     own = np.arange(size)
     rows, columns, values = (np.concatenate(parts) for parts in zip(*both, (own, own, np.full(size, -2.0)), strict=True))
-    missing = -np.bincount(rows, values, size)
-    scale = np.where(missing > 0, EXIT_RATE if exit_rule == "absorb" else 0.0, 1.0) / (2 * axes[k].step * axes[i].step)
-    return rows, columns, scale[rows] * values, scale * missing
+    missing, absorbs = -np.bincount(rows, values, size), exit_rule == "absorb"
+    values[-size:] -= (EXIT_RATE - 1) * missing
+    scale = np.where((missing > 0) & (not absorbs), 0.0, 1.0) / (2 * axes[k].step * axes[i].step)
+    return rows, columns, scale[rows] * values, EXIT_RATE * scale * missing
 
 
 def _collect(operators, size) -> Operators:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, NotConverged, require, require_whole, strict
+from rlctrl.errors import InputError, NotConverged, require, require_together, require_whole, strict
 from rlctrl.plant import box, finite_box
 from rlctrl.policy import Policy
 from rlctrl.progress import Progress
@@ -105,17 +105,21 @@ class OpenLoopReference(Reference):
     """A `Reference` that solves for what it is asked, without compiling; `V`, `Q` and `gradient` raise `NotConverged` naming the points
     that have no answer."""
 
+    @strict
     def V(self, x) -> np.ndarray:
         """V*(x), shape (...), at states x (..., n)."""
         return _table(self.value.shooting, False, self._array("x", x, len(self.states)))[..., 0]
 
+    @strict
     def Q(self, x, u) -> np.ndarray:
         """Q*(x, u), shape (...), at states (..., n) and inputs (..., m); leading axes broadcast."""
         x, u = self._array("x", x, len(self.states)), self._array("u", u, len(self.inputs))
+        require_together(x=x, u=u)
         batch = np.broadcast_shapes(x.shape[:-1], u.shape[:-1])
         points = np.concatenate([np.broadcast_to(a, (*batch, a.shape[-1])) for a in (x, u)], -1)
         return _table(self.value.shooting, True, points)[..., 0]
 
+    @strict
     def gradient(self, x) -> np.ndarray:
         """∇V*(x), shape (..., n)."""
         return _table(self.value.shooting, False, self._array("x", x, len(self.states)))[..., 1 : 1 + len(self.states)]

@@ -36,12 +36,23 @@ def check_rest(problem, rest, local):
     """Without discount the value is finite only if rest is free of cost and noise."""
     if problem.generator.rho > 0:
         return
-    way_out, n = "Use gamma < 1.", problem.plant.n
+    way_out = 'Use gamma < 1, or exit="absorb".'
     require(rest is not None, "gamma", "must be below 1 without a point of rest in the box", problem.gamma, way_out)
-    sigma = np.array(problem.plant.diffusion_function(rest[:n], rest[n:], problem.plant.parameter_vector))
-    cost, noise = abs(float(local(rest)[0][0, 0])), np.max(np.abs(sigma), initial=0.0)
+    cost, noise = _unrest(problem, rest, local)
     require(cost < FREE, "gamma", f"must be below 1 where rest costs {cost:.1e} per second", problem.gamma, way_out)
     require(noise < FREE, "gamma", "must be below 1 where noise acts at rest", problem.gamma, way_out)
+
+
+def is_free(problem, rest, local):
+    """Whether there is a point of rest, free of cost and noise."""
+    return rest is not None and max(_unrest(problem, rest, local)) < FREE
+
+
+def _unrest(problem, rest, local):
+    """|ℓ| per second and the largest |σ| at rest."""
+    n = problem.plant.n
+    sigma = np.array(problem.plant.diffusion_function(rest[:n], rest[n:], problem.plant.parameter_vector))
+    return abs(float(local(rest)[0][0, 0])), float(np.max(np.abs(sigma), initial=0.0))
 
 
 def linear_feedback(problem, local, z):

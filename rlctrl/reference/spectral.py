@@ -11,7 +11,8 @@ because single changes can be small by luck. Differences of V count, not the res
 continuation from inside, and its error falls far more slowly than the residual. Without discount all values are compared relative to V at
 rest. The residual off the nodes decides whether the result counts as solved, and so does rounding over σ, the reciprocal condition number
 of the least squares: a small σ says that the equation does not single out V on this box, as where noise crosses its faces and the degree
-suffices for solutions that explode outside. With exit="absorb" the exit value is imposed where the closed loop or its noise leaves.
+suffices for solutions that explode outside. With exit="absorb" the exit value is imposed where the closed loop or its noise leaves; without
+discount it then determines V where rest is not free of cost and noise.
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,7 @@ from rlctrl.reference.base import Reference
 from rlctrl.reference.chebyshev import products, tables
 from rlctrl.reference.chunks import in_chunks
 from rlctrl.reference.collocation import Collocation, iterate
-from rlctrl.reference.hamiltonian import rates
-from rlctrl.reference.rest import check_rest, is_stable, linear_feedback, local_functions, point_of_rest
+from rlctrl.reference.rest import check_rest, is_free, is_stable, linear_feedback, local_functions, point_of_rest
 
 BASES = ("tensor", "total")
 SMALLEST, GROWTH = 0.25, (2.0, 1.08)  # size of the first box of the default start; largest and smallest factor of the next
@@ -47,9 +47,10 @@ class Spectral:
     `degree` of the Chebyshev sum, per state (`basis="tensor"`) or in total (`basis="total"`). `start`: a policy to begin with, which should
     stabilise the plant on the whole box (default: LQR of the linearisation at rest, on growing boxes). `points`: collocation points per
     coefficient. `iterations`: most policy iterations per box. `inputs`: candidates per input where no closed form exists. `tolerance`:
-    largest HJB residual off the points, relative to the largest |ℓ|, that counts as solved.
+    largest HJB residual off the points, relative to the largest |ℓ| (of the drift and noise terms where ℓ = 0), that counts as solved.
     V is that of continuous time; Q is the one-step backup of the sampled problem, whose own V differs by O(dt).
-    Raises `InputError` for a plant without drift, an unbounded or periodic state, a target, or γ = 1 without a free point of rest.
+    Raises `InputError` for a plant without drift, an unbounded or periodic state, a target, or γ = 1 without a free point of rest or an
+    end.
     """
 
     degree: int = 12
@@ -72,12 +73,14 @@ class Spectral:
         _check(problem)
         local = local_functions(problem)
         rest = point_of_rest(problem, local)
-        check_rest(problem, rest, local)
-        coll = Collocation.make(problem, int(self.degree) + 2, self.basis == "total", self.points, self.inputs)
+        absorbed = problem.exit == "absorb" and not is_free(problem, rest, local)
+        if not absorbed:
+            check_rest(problem, rest, local)
+        coll = Collocation.make(problem, int(self.degree) + 2, self.basis == "total", self.points, self.inputs, absorbed)
         with Progress("Spectral", progress) as bar:
             run = self._run(problem, coll, rest, local, bar)
             around = [self._neighbour(coll, run, int(self.degree) + step) for step in (-4, -2, 2)]
-        if coll.rho == 0:
+        if coll.pinned:
             assert rest is not None  # check_rest
             s = (rest[: problem.plant.n] - coll.value.middle) / coll.value.half
             at_rest = products(tables(s[None], coll.value.degree), coll.value.index)[0]
@@ -116,17 +119,17 @@ class Spectral:
     def _reference(self, problem, coll, run, around, rest, local):
         value = coll.solution(run.c, int(self.degree))
         policy = coll.policy(value)
-        reward = float(np.max(np.abs(in_chunks(partial(rates, coll.hamiltonian), coll.x, run.u)[0])))
+        size = coll.size(run)
         residual, outward = float(np.max(np.abs(run.residual[coll.count :]))), float(np.mean(coll.leaving(run.u)))
         terms, rounding = _error(coll, run, around)
-        faults = list(self._faults(problem, run, residual / reward, outward))
+        faults = list(self._faults(problem, coll, run, residual / size, outward))
         scale, error = float(np.ptp(coll.phi @ run.c)), float(sum(terms.values()))
-        if not error <= VAGUE * scale:
+        if np.isfinite(size) and not error <= VAGUE * scale:
             reason = "" if np.isfinite(error) else f" (policy iteration does not settle at degree {self.degree + 2})"
             faults.append(f"V is uncertain by {error:.1e}{reason}, it ranges over {scale:.1e}: raise `degree` or shrink the box.")
-        if not rounding <= self.tolerance * scale:
+        if np.isfinite(size) and not rounding <= self.tolerance * scale:
             faults.append("The equation does not single out V on this box, as where noise crosses it: lower `degree` or enlarge the box.")
-        if coll.rho == 0 and not is_stable(problem, local, partial(in_chunks, policy), rest):
+        if coll.pinned and not is_stable(problem, local, partial(in_chunks, policy), rest):
             faults.append("The closed loop found is not stable at rest, so this is not the optimal solution: give a stabilising `start`.")
         return Reference(
             method="Spectral",
@@ -141,14 +144,19 @@ class Spectral:
             error_terms=terms,
             converged=not faults,
             residual=residual,
-            message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / reward:.1e} of max |ℓ|.",
+            message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / size:.1e} of max |ℓ|.",
             iterations=len(run.rows),
             notes=tuple(_notes(outward)),
             history={name: np.array([row[k] for row in run.rows]) for k, name in enumerate(("iteration", "residual", "change"))},
         )
 
-    def _faults(self, problem, run, relative, outward):
+    def _faults(self, problem, coll, run, relative, outward):
         """Sentences saying why the iteration is not to be trusted."""
+        odd = coll.undefined(run.u)
+        if len(odd):
+            x, u = (a[odd[0]].round(6).tolist() for a in (coll.x, run.u))
+            yield f"Reward, drift or noise is no finite number at x = {x}, u = {u}: mend it there or move the box."
+            return
         stable = "give a `start` that stabilises the box"
         if not relative <= self.tolerance:
             yield (
