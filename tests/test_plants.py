@@ -222,6 +222,10 @@ def test_names_are_sorted_and_reachable_as_attributes():
     assert all(getattr(plants, name) is plants.PLANTS[name] for name in plants.names())
 
 
+def test_every_plant_is_exported_by_name():
+    assert set(plants.PLANTS) <= set(plants.__all__)
+
+
 def test_unknown_plant_is_refused_with_the_nearest_name():
     with pytest.raises(rc.InputError, match=r"`name` must be one of the plants; got 'pendulm'\. Did you mean `pendulum`\?"):
         plants.get("pendulm")
