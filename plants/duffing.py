@@ -21,5 +21,6 @@ def duffing(damping=0.3, stiffness=-1.0, cubic=1.0, noise=0.1, position_max=2.0,
         drift=lambda x, u, p: ca.vertcat(x[1], -p.damping * x[1] - p.stiffness * x[0] - p.cubic * x[0] ** 3 + u[0]),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise),
         params={"damping": damping, "stiffness": stiffness, "cubic": cubic, "noise": noise},
+        units={"damping": "1", "stiffness": "1", "cubic": "1", "noise": "1/√s"},
         source="Guckenheimer & Holmes, Nonlinear Oscillations, Dynamical Systems, and Bifurcations of Vector Fields, 1983, §2.2",
     )

@@ -22,6 +22,7 @@ def {name}(mass=1.0, stiffness=2.0, damping=0.3, noise=0.2) -> rc.Plant:
         drift=lambda x, u, p: ca.vertcat(x[1], (u[0] - p.stiffness * x[0] - p.damping * x[1]) / p.mass),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise / p.mass),
         params={{"mass": mass, "stiffness": stiffness, "damping": damping, "noise": noise}},
+        units={{"mass": "kg", "stiffness": "N/m", "damping": "N s/m", "noise": "N √s"}},
         source="mine",
     )
 '''

@@ -48,6 +48,7 @@ def save(plant, path) -> Path:
         "states": [_signal(s) for s in plant.states],
         "inputs": [_signal(s) for s in plant.inputs],
         "params": {name: np.asarray(value).tolist() for name, value in plant.params.items()},
+        "units": dict(plant.units),
         "law": _law(plant),
         "source": plant.source,
         "functions": {name: function.serialize() for name, function in functions(plant).items()},
@@ -87,7 +88,7 @@ def load(path) -> Plant:
     plant = from_casadi(content["name"], states, inputs, drift, diffusion, update, law, content["params"], content["source"])
     rule = "must give back the plant it was saved from; this version of CasADi or rlctrl reads it differently. Its hash"
     require(plant.digest == content["digest"], "path", rule, plant.digest, "Save it again with the versions in use.")
-    return plant
+    return dataclasses.replace(plant, units=content.get("units", {}))
 
 
 def _function(name, text):
