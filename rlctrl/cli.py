@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlctrl.errors import InputError, NotConverged
+from rlctrl.errors import InputError, NotConverged, first_line
 from rlctrl.storage import make_folder
 
 CODES = "exit codes: 0 done, 2 bad input, 3 not converged, 130 interrupted"
@@ -83,6 +83,10 @@ def main(arguments=None) -> int:
         return _refused(error, 2)
     except NotConverged as error:
         return _refused(error, 3)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            raise
+        return _refused(f"needs more memory than there is ({first_line(error)}). Lower memory, batch, shape, paths or points.", 2)
     except KeyboardInterrupt:
         print("rlctrl: interrupted; nothing was written. `--resume` goes on from here.", file=sys.stderr)
         return 130
