@@ -253,8 +253,8 @@ def test_other_errors_are_not_taken_for_too_little_memory(monkeypatch):
         main(["run", "small.toml", "-q"])
 
 
-@pytest.mark.usefixtures("here")
-def test_mpc_without_its_section_says_how_to_get_it(capsys):
+def test_mpc_without_its_section_says_how_to_get_it(here, capsys):
+    (here / "small.toml").write_text(re.sub(r"\[mpc\][^[]*", "", TEXT), encoding="utf-8")
     assert main(["simulate", "small.toml", "--policy", "mpc", "-q"]) == 2
     assert "Add a section [mpc]" in capsys.readouterr().err
 
