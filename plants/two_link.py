@@ -11,7 +11,7 @@ from rlctrl.errors import strict
 from rlctrl.plant import Plant, Signal
 
 SHAPE = ("mass1", "mass2", "length1", "centre1", "centre2", "inertia1", "inertia2", "gravity", "damping", "noise")
-UNITS = dict(zip(SHAPE, ("kg", "kg", "m", "m", "m", "kg m²", "kg m²", "m/s²", "N m s", "N m √s"), strict=True))
+UNITS: dict[str, str] = dict(zip(SHAPE, ("kg", "kg", "m", "m", "m", "kg m²", "kg m²", "m/s²", "N m s", "N m √s"), strict=True))
 
 
 def gravity_torque(x, p):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import casadi as ca
 import numpy as np
@@ -27,7 +28,7 @@ def functions(plant) -> dict[str, ca.Function]:
 def from_casadi(name, states, inputs, drift, diffusion, update, noise, params, source):
     """See `Plant.from_casadi`."""
     given = {"drift": drift, "diffusion": diffusion, "update": update}
-    called = {role: _caller(role, function) for role, function in given.items() if function is not None}
+    called: dict[str, Any] = {role: _caller(role, function) for role, function in given.items() if function is not None}
     return Plant(name, states, inputs, noise=noise, params=params or {}, source=source, **called)
 
 
