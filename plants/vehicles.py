@@ -85,7 +85,7 @@ def bicycle(
         name="bicycle",
         states=[*_pose(position_max), Signal("speed", "m/s", -speed_max, speed_max)],
         inputs=[
-            Signal("acceleration", "m/s^2", -acceleration_max, acceleration_max),
+            Signal("acceleration", "m/s²", -acceleration_max, acceleration_max),
             Signal("steering", "rad", -steering_max, steering_max),
         ],
         drift=drift,
