@@ -76,4 +76,11 @@ def equilibrium(name: str, **parameters) -> tuple[np.ndarray, np.ndarray]:
     return default(name, **parameters).equilibrium
 
 
-__all__ = ["PLANTS", "TASKS", "Default", "default", "defaults", "equilibrium", "get", "names", *PLANTS]
+__all__ = [
+    "PLANTS", "TASKS", "Default", "default", "defaults", "equilibrium", "get", "names", "acrobot", "bian_jiang", "bicycle",
+    "car_replacement", "cart_pole", "cstr", "dc_motor", "double_integrator", "doyle", "duffing", "f16", "f16_discrete", "growth",
+    "gym_cart_pole", "gym_mountain_car", "gym_pendulum", "kinematic_point", "linear", "lunar_lander", "merton", "nevistic_primbs",
+    "pendulum", "pendulum_friction", "pendulum_motor", "planar_quadrotor", "power_system", "quadrotor", "quadruple_tank",
+    "three_wheeled_robot", "three_wheeled_robot_dynamic", "two_link_arm", "two_tank", "vamvoudakis_lewis", "van_der_pol",
+    "vrabie_lewis_easy", "vrabie_lewis_hard",
+]  # fmt: skip

@@ -36,6 +36,7 @@ def f16(A=SHORT_PERIOD, noise=0.0, angle_max=2.0, rate_max=2.0, elevator_max=2.0
         drift=lambda x, u, p: p.A @ x + ca.vertcat(0, 0, u[0]),
         diffusion=lambda x, u, p: ca.vertcat(p.noise, 0, 0),
         params={"A": A, "noise": noise},
+        units={"A": "1/s", "noise": "rad/√s"},
         source="Vamvoudakis & Lewis, Online actor-critic algorithm, Automatica 46(5), 2010, §5.1; Stevens & Lewis, Aircraft Control "
         "and Simulation, 2003",
     )
@@ -59,6 +60,7 @@ def f16_discrete(
         update=lambda x, u, w, p: p.A @ x + p.B * u[0] + p.noise * p.E * w[0],
         noise=Gaussian(1),
         params={"A": A, "B": B, "E": E, "noise": noise},
+        units={"A": "1", "B": "1", "E": "1", "noise": "1"},
         source="Al-Tamimi, Lewis & Abu-Khalaf, Model-free Q-learning designs for linear discrete-time zero-sum games with application "
         "to H-infinity control, Automatica 43(3), 2007",
     )

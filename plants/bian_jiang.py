@@ -27,6 +27,7 @@ def bian_jiang(noise=0.0, state_max=2.0, input_max=3.0) -> Plant:
         drift=lambda x, u, p: ca.vertcat(-0.5 * x[0] ** 3 - x[0] - 2 * x[1], x[1] ** 3 / 8 - x[1] + 0.5 * u[0] ** 3),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise),
         params={"noise": noise},
+        units={"noise": "1/√s"},
         source="Bian & Jiang, Reinforcement learning and adaptive optimal control for continuous-time nonlinear systems: a value "
         "iteration approach, IEEE Trans. Neural Networks and Learning Systems 33(7), 2022",
     )

@@ -59,5 +59,6 @@ def cart_pole(
         drift=drift,
         diffusion=diffusion,
         params={"cart_mass": cart_mass, "pole_mass": pole_mass, "half_length": half_length, "gravity": gravity, "noise": noise},
+        units={"cart_mass": "kg", "pole_mass": "kg", "half_length": "m", "gravity": "m/s²", "noise": "N √s"},
         source="Barto, Sutton & Anderson, Neuronlike adaptive elements, IEEE Trans. SMC 13(5), 1983, appendix",
     )

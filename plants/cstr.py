@@ -76,5 +76,18 @@ def cstr(
             "feed_temperature": feed_temperature,
             "noise": noise,
         },
+        units={
+            "flow": "l/min",
+            "volume": "l",
+            "density": "g/l",
+            "heat_capacity": "J/(g K)",
+            "reaction_heat": "J/mol",
+            "activation": "K",
+            "frequency": "1/min",
+            "transfer": "J/(min K)",
+            "feed": "mol/l",
+            "feed_temperature": "K",
+            "noise": "K/√s",
+        },
         source="Henson & Seborg (eds.), Nonlinear Process Control, Prentice Hall, 1997, ch. 1",
     )

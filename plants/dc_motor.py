@@ -48,5 +48,6 @@ def dc_motor(
             "inductance": inductance,
             "noise": noise,
         },
+        units={"inertia": "kg m²", "friction": "N m s", "constant": "N m/A", "resistance": "Ω", "inductance": "H", "noise": "N m √s"},
         source="Messner & Tilbury, Control Tutorials for MATLAB and Simulink, 1998, DC motor speed",
     )

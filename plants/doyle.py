@@ -28,5 +28,6 @@ def doyle(noise=0.0, state_max=2.0, input_max=8.0) -> Plant:
         drift=drift,
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise),
         params={"noise": noise},
+        units={"noise": "1/√s"},
         source="Doyle, Primbs, Shapiro & Nevistić, Nonlinear games: examples and counterexamples, IEEE CDC, 1996",
     )

@@ -17,9 +17,10 @@ def duffing(damping=0.3, stiffness=-1.0, cubic=1.0, noise=0.1, position_max=2.0,
     return Plant(
         name="duffing",
         states=[Signal("position", "1", -position_max, position_max), Signal("velocity", "1/s", -velocity_max, velocity_max)],
-        inputs=[Signal("force", "1/s^2", -input_max, input_max)],
+        inputs=[Signal("force", "1/s²", -input_max, input_max)],
         drift=lambda x, u, p: ca.vertcat(x[1], -p.damping * x[1] - p.stiffness * x[0] - p.cubic * x[0] ** 3 + u[0]),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise),
         params={"damping": damping, "stiffness": stiffness, "cubic": cubic, "noise": noise},
+        units={"damping": "1", "stiffness": "1", "cubic": "1", "noise": "1/√s"},
         source="Guckenheimer & Holmes, Nonlinear Oscillations, Dynamical Systems, and Bifurcations of Vector Fields, 1983, §2.2",
     )

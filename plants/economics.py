@@ -29,6 +29,7 @@ def car_replacement(wear=2.0, mileage_max=100.0) -> Plant:
         update=lambda x, u, w, p: (1 - u[0]) * x[0] + p.wear * w[0],
         noise=Exponential(1),
         params={"wear": wear},
+        units={"wear": "1"},
         source="Rust, Numerical dynamic programming in economics, Handbook of Computational Economics 1, 1996, §5",
     )
 
@@ -55,6 +56,7 @@ def growth(share=0.65, noise=0.1, capital_max=1.0) -> Plant:
         update=lambda x, u, w, p: u[0] * x[0] ** p.share * ca.exp(p.noise * w[0]),
         noise=Gaussian(1),
         params={"share": share, "noise": noise},
+        units={"share": "1", "noise": "1"},
         source="Brock & Mirman, Optimal economic growth and uncertainty: the discounted case, J. Economic Theory 4(3), 1972",
     )
 
@@ -98,5 +100,6 @@ def merton(interest=0.02, growth=0.07, noise=0.2, wealth_max=2.0, share_max=1.5,
         drift=lambda x, u, p: (p.interest + u[0] * (p.growth - p.interest) - u[1]) * x[0],
         diffusion=lambda x, u, p: p.noise * u[0] * x[0],
         params={"interest": interest, "growth": growth, "noise": noise},
+        units={"interest": "1/year", "growth": "1/year", "noise": "1/√year"},
         source="Merton, Lifetime portfolio selection under uncertainty, Review of Economics and Statistics 51(3), 1969",
     )

@@ -45,6 +45,7 @@ def gym_pendulum(mass=1.0, length=1.0, gravity=10.0, step=0.05, noise=0.0, torqu
         update=update,
         noise=Gaussian(1),
         params={"mass": mass, "length": length, "gravity": gravity, "step": step, "noise": noise},
+        units={"mass": "kg", "length": "m", "gravity": "m/s²", "step": "s", "noise": "N m"},
         source=SOURCE + "Pendulum-v1",
     )
 
@@ -77,6 +78,7 @@ def gym_mountain_car(power=0.0015, slope=0.0025, noise=0.0, force_max=1.0, speed
         update=update,
         noise=Gaussian(1),
         params={"power": power, "slope": slope, "noise": noise},
+        units={"power": "1/step²", "slope": "1/step²", "noise": "1"},
         source=SOURCE + "MountainCarContinuous-v0 (after Moore, PhD thesis, Cambridge, 1990)",
     )
 
@@ -121,5 +123,6 @@ def gym_cart_pole(
             "step": step,
             "noise": noise,
         },
+        units={"cart_mass": "kg", "pole_mass": "kg", "half_length": "m", "gravity": "m/s²", "step": "s", "noise": "N"},
         source=SOURCE + "CartPole-v1",
     )

@@ -68,6 +68,7 @@ def lunar_lander(
         drift=drift,
         diffusion=diffusion,
         params={"mass": mass, "inertia": inertia, "gravity": gravity, "lever": lever, "noise": noise},
+        units={"mass": "kg", "inertia": "kg m²", "gravity": "m/s²", "lever": "m", "noise": "N √s"},
         source="University of Sydney, AMME3500 System dynamics and control, assignment 4, lunar lander; regelum-control, class "
         "LunarLander, 2023 (without its contact model)",
     )

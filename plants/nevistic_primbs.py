@@ -22,5 +22,6 @@ def nevistic_primbs(noise=0.0, state_max=2.0, input_max=5.0) -> Plant:
         drift=lambda x, u, p: ca.vertcat(x[1], -x[0] - 0.5 * x[1] * (1 - x[0] ** 2) + x[0] * u[0]),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise),
         params={"noise": noise},
+        units={"noise": "1/√s"},
         source="Nevistić & Primbs, Constrained nonlinear optimal control: a converse HJB approach, Caltech CIT-CDS 96-021, 1996",
     )

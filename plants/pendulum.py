@@ -30,6 +30,7 @@ def pendulum(mass=1.0, length=1.0, gravity=9.81, damping=0.1, noise=0.2, torque_
         ),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise / (p.mass * p.length**2)),
         params={"mass": mass, "length": length, "gravity": gravity, "damping": damping, "noise": noise},
+        units={"mass": "kg", "length": "m", "gravity": "m/s²", "damping": "N m s", "noise": "N m √s"},
         source="Doya, Reinforcement learning in continuous time and space, Neural Computation 12(1), 2000, §5.1",
     )
 
@@ -52,6 +53,7 @@ def pendulum_friction(mass=0.127, length=0.337, gravity=9.81, friction=0.08, noi
         ),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise / (p.mass * p.length**2 / 3)),
         params={"mass": mass, "length": length, "gravity": gravity, "friction": friction, "noise": noise},
+        units={"mass": "kg", "length": "m", "gravity": "m/s²", "friction": "1/rad", "noise": "N m √s"},
         source="regelum-control, class InvertedPendulumWithFriction, github.com/osinenkop/regelum-control, 2024",
     )
 
@@ -96,6 +98,15 @@ def pendulum_motor(
             "motor_radius": motor_radius,
             "motor_time": motor_time,
             "noise": noise,
+        },
+        units={
+            "mass": "kg",
+            "length": "m",
+            "gravity": "m/s²",
+            "motor_mass": "kg",
+            "motor_radius": "m",
+            "motor_time": "s",
+            "noise": "N m √s",
         },
         source="regelum-control, class InvertedPendulumWithMotor, github.com/osinenkop/regelum-control, 2024",
     )

@@ -24,6 +24,7 @@ def double_integrator(mass=1.0, noise=0.1, position_max=2.0, velocity_max=2.0, f
         drift=lambda x, u, p: ca.vertcat(x[1], u[0] / p.mass),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise),
         params={"mass": mass, "noise": noise},
+        units={"mass": "kg", "noise": "m/(s √s)"},
         source="Rao & Bernstein, Naive control of the double integrator, IEEE Control Systems 21(5), 2001",
     )
 
@@ -42,5 +43,6 @@ def kinematic_point(noise=0.1, position_max=5.0, velocity_max=10.0) -> Plant:
         drift=lambda x, u, p: u,
         diffusion=lambda x, u, p: p.noise * ca.SX.eye(2),
         params={"noise": noise},
+        units={"noise": "m/√s"},
         source="regelum-control, class KinematicPoint, github.com/osinenkop/regelum-control, 2023",
     )

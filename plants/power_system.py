@@ -52,6 +52,15 @@ def power_system(
             "integral_gain": integral_gain,
             "noise": noise,
         },
+        units={
+            "load_rate": "1/s",
+            "load_gain": "Hz/s",
+            "turbine_rate": "1/s",
+            "governor_rate": "1/s",
+            "droop_rate": "1/(Hz s)",
+            "integral_gain": "1/(Hz s)",
+            "noise": "Hz/√s",
+        },
         source="Vrabie, Pastravanu, Abu-Khalaf & Lewis, Adaptive optimal control for continuous-time linear systems based on policy "
         "iteration, Automatica 45(2), 2009, §4; Wang, Zhou & Wen, IEE Proc. C 140(1), 1993",
     )

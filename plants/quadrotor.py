@@ -54,6 +54,7 @@ def planar_quadrotor(
         ),
         diffusion=lambda x, u, p: p.noise / p.mass * ca.vertcat(ca.SX(3, 2), ca.SX.eye(2), ca.SX(1, 2)),
         params={"mass": mass, "inertia": inertia, "arm": arm, "gravity": gravity, "noise": noise},
+        units={"mass": "kg", "inertia": "kg m²", "arm": "m", "gravity": "m/s²", "noise": "N √s"},
         source="Tedrake, Underactuated Robotics, 2023, ch. 3 (planar quadrotor)",
     )
 
@@ -131,5 +132,7 @@ def quadrotor(
             "gravity": gravity,
             "noise": noise,
         },
-        source="Mahony, Kumar & Corke, Multirotor aerial vehicles, IEEE Robotics & Automation Magazine 19(3), 2012",
+        units={"mass": "kg", "inertia_x": "kg m²", "inertia_y": "kg m²", "inertia_z": "kg m²", "gravity": "m/s²", "noise": "N √s"},
+        source="Mahony, Kumar & Corke, Multirotor aerial vehicles, IEEE Robotics & Automation Magazine 19(3), 2012; mass and inertia of "
+        "OS4: Bouabdallah, Design and control of quadrotors, PhD thesis 3727, EPFL, 2007",
     )

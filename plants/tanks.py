@@ -28,6 +28,7 @@ def two_tank(time1=18.4, time2=24.4, pump=1.3, inflow=1.0, swell=0.2, noise=0.01
         drift=lambda x, u, p: ca.vertcat((-x[0] + p.pump * u[0]) / p.time1, (-x[1] + p.inflow * x[0] + p.swell * x[1] ** 2) / p.time2),
         diffusion=lambda x, u, p: p.noise * ca.SX.eye(2),
         params={"time1": time1, "time2": time2, "pump": pump, "inflow": inflow, "swell": swell, "noise": noise},
+        units={"time1": "s", "time2": "s", "pump": "1", "inflow": "1", "swell": "1", "noise": "1/√s"},
         source="regelum-control, class TwoTank, github.com/osinenkop/regelum-control, 2023",
     )
 
@@ -94,6 +95,18 @@ def quadruple_tank(
             "split2": split2,
             "gravity": gravity,
             "noise": noise,
+        },
+        units={
+            "area1": "cm²",
+            "area2": "cm²",
+            "hole1": "cm²",
+            "hole2": "cm²",
+            "pump1": "cm³/(V s)",
+            "pump2": "cm³/(V s)",
+            "split1": "1",
+            "split2": "1",
+            "gravity": "cm/s²",
+            "noise": "cm/√s",
         },
         source="Johansson, The quadruple-tank process, IEEE Trans. Control Systems Technology 8(3), 2000, §II",
     )

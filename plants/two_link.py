@@ -11,6 +11,7 @@ from rlctrl.errors import strict
 from rlctrl.plant import Plant, Signal
 
 SHAPE = ("mass1", "mass2", "length1", "centre1", "centre2", "inertia1", "inertia2", "gravity", "damping", "noise")
+UNITS: dict[str, str] = dict(zip(SHAPE, ("kg", "kg", "m", "m", "m", "kg m²", "kg m²", "m/s²", "N m s", "N m √s"), strict=True))
 
 
 def gravity_torque(x, p):
@@ -82,6 +83,7 @@ def acrobot(
         drift=lambda x, u, p: _drift(x, (0, u[0]), p),
         diffusion=lambda x, u, p: p.noise * ca.vertcat(0, 0, _solve(x, (0, 1), p)),
         params=dict(zip(SHAPE, numbers, strict=True)),
+        units=UNITS,
         source="Sutton & Barto, Reinforcement Learning, 1998, §11.3; Spong, The swing up control problem for the acrobot, 1995",
     )
 
@@ -122,5 +124,6 @@ def two_link_arm(
         drift=_drift,
         diffusion=lambda x, u, p: p.noise * ca.vertcat(ca.SX(2, 2), ca.horzcat(_solve(x, (1, 0), p), _solve(x, (0, 1), p))),
         params=dict(zip(SHAPE, numbers, strict=True)),
+        units=UNITS,
         source="Spong, Hutchinson & Vidyasagar, Robot Modeling and Control, 2006, §7.3",
     )

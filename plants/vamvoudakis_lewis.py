@@ -27,6 +27,7 @@ def vamvoudakis_lewis(noise=0.0, state_max=2.0, input_max=10.0) -> Plant:
         drift=drift,
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise),
         params={"noise": noise},
+        units={"noise": "1/√s"},
         source="Vamvoudakis & Lewis, Online actor-critic algorithm to solve the continuous-time infinite horizon optimal control "
         "problem, Automatica 46(5), 2010, §5.2",
     )

@@ -34,6 +34,7 @@ def three_wheeled_robot(noise=0.05, turn_noise=0.05, position_max=5.0, speed_max
         drift=lambda x, u, p: ca.vertcat(u[0] * ca.cos(x[2]), u[0] * ca.sin(x[2]), u[1]),
         diffusion=diffusion,
         params={"noise": noise, "turn_noise": turn_noise},
+        units={"noise": "m/√s", "turn_noise": "rad/√s"},
         source="Brockett, Asymptotic stability and feedback stabilization, 1983; regelum-control, class ThreeWheeledRobotNI, 2023",
     )
 
@@ -59,6 +60,7 @@ def three_wheeled_robot_dynamic(
         drift=lambda x, u, p: ca.vertcat(x[3] * ca.cos(x[2]), x[3] * ca.sin(x[2]), x[4], u[0] / p.mass, u[1] / p.inertia),
         diffusion=lambda x, u, p: ca.vertcat(ca.SX(3, 2), ca.diag(ca.vertcat(p.noise / p.mass, p.turn_noise / p.inertia))),
         params={"mass": mass, "inertia": inertia, "noise": noise, "turn_noise": turn_noise},
+        units={"mass": "kg", "inertia": "kg m²", "noise": "N √s", "turn_noise": "N m √s"},
         source="Abbasi, ur Rehman & Shah, Backstepping based nonlinear adaptive control for the extended nonholonomic double "
         "integrator, Kybernetika 53(4), 2017; regelum-control, class ThreeWheeledRobot, 2023",
     )
@@ -83,11 +85,12 @@ def bicycle(
         name="bicycle",
         states=[*_pose(position_max), Signal("speed", "m/s", -speed_max, speed_max)],
         inputs=[
-            Signal("acceleration", "m/s^2", -acceleration_max, acceleration_max),
+            Signal("acceleration", "m/s²", -acceleration_max, acceleration_max),
             Signal("steering", "rad", -steering_max, steering_max),
         ],
         drift=drift,
         diffusion=lambda x, u, p: ca.vertcat(ca.SX(2, 2), ca.diag(ca.vertcat(p.turn_noise, p.noise))),
         params={"front": front, "rear": rear, "noise": noise, "turn_noise": turn_noise},
+        units={"front": "m", "rear": "m", "noise": "m/(s √s)", "turn_noise": "rad/√s"},
         source="Kong, Pfeiffer, Schildbach & Borrelli, Kinematic and dynamic vehicle models for autonomous driving control design, IV 2015",
     )

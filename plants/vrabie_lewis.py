@@ -17,6 +17,7 @@ def _plant(name, drift, noise, state_max, input_max):
         drift=drift,
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise),
         params={"noise": noise},
+        units={"noise": "1/√s"},
         source=SOURCE,
     )
 

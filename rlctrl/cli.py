@@ -1,12 +1,15 @@
 """The command `rlctrl`. Exit codes: 0 done; 2 bad input, said on standard error, one problem a line; 3 not converged; 130 interrupted."""
 
 import argparse
+import inspect
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from rlctrl.errors import InputError, NotConverged
+import numpy as np
+
+from rlctrl.errors import InputError, NotConverged, first_line
 from rlctrl.storage import make_folder
 
 CODES = "exit codes: 0 done, 2 bad input, 3 not converged, 130 interrupted"
@@ -80,6 +83,10 @@ def main(arguments=None) -> int:
         return _refused(error, 2)
     except NotConverged as error:
         return _refused(error, 3)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            raise
+        return _refused(f"needs more memory than there is ({first_line(error)}). Lower memory, batch, shape, paths or points.", 2)
     except KeyboardInterrupt:
         print("rlctrl: interrupted; nothing was written. `--resume` goes on from here.", file=sys.stderr)
         return 130
@@ -200,13 +207,14 @@ def _plants(options):
             print(f"{name:20} {plants.PLANTS[name].__doc__.splitlines()[0]}")
         return
     plant = plants.get(options.name)
-    print(f"{plant.name}\n\n{plants.PLANTS[options.name].__doc__}\n")
+    print(f"{plant.name}\n\n{inspect.cleandoc(plants.PLANTS[options.name].__doc__)}\n")
     for title, signals in (("states", plant.states), ("inputs", plant.inputs)):
         for s in signals:
             turning = ", periodic" if s.periodic else ""
             print(f"{title[:-1]:6} {s.label:24} [{s.low:.6g}, {s.high:.6g}]{turning}")
     for name, value in plant.params.items():
-        print(f"param  {name:24} {value}")
+        label = f"{name} [{plant.units[name]}]" if name in plant.units else name
+        print(f"param  {label:24} {value if np.ndim(value) == 0 else value.tolist()}")
     print(f"source {plant.source}")
 
 

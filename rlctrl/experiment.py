@@ -135,7 +135,8 @@ class Stages:
         known += ["critic", *(["actor"] if experiment.actor else [])] if "training" in self._done else []
         for name in experiment.compared or ():
             fits = name in (*known, "reference")
-            require(fits, "[comparison] policies", f"must be among {(*known, 'reference')}", name, nearest(name, known))
+            way_out = "Add a section [mpc] to the file." if name == "mpc" else nearest(name, known)
+            require(fits, "[comparison] policies", f"must be among {(*known, 'reference')}", name, way_out)
         return experiment.compared or known
 
 

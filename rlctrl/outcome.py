@@ -26,6 +26,7 @@ def origin(experiment) -> dict:
         "plant": plant.name,
         "plant_hash": plant.digest,
         "plant_parameters": {k: np.asarray(v).tolist() for k, v in plant.params.items()},
+        "parameter_units": dict(plant.units),
         "seed": experiment.seed,
         "problem": {"gamma": problem.gamma, "dt": problem.dt, "exit": problem.exit},
         "versions": {"rlctrl": rc.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},

@@ -97,8 +97,8 @@ class Plant(PlantExchange, PlantFigure):
 
     `states`, `inputs`: sequences of `Signal`, n and m of them. `drift(x, u, p)` returns n CasADi expressions per second; `diffusion(x, u,
     p)` n×q (per square root of a second; omitted: no noise). `update(x, u, w, p)` returns n, with `noise` the law of w. `params` are
-    numbers or arrays, reached as `p.name`; `source` says where the model comes from. Raises `InputError` for wrong shapes, for both or
-    neither of `drift` and `update`, and for dynamics not finite over the box.
+    numbers or arrays, reached as `p.name`; `units` are theirs, by name; `source` says where the model comes from. Raises `InputError` for
+    wrong shapes, for both or neither of `drift` and `update`, for units of other names, and for dynamics not finite over the box.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Plant(PlantExchange, PlantFigure):
     noise: Any = None
     params: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         named = isinstance(self.name, str) and self.name.isprintable() and self.name.strip()
@@ -146,7 +147,14 @@ class Plant(PlantExchange, PlantFigure):
                 self.noise is None, "noise", "goes with `update`; a diffusion is driven by Wiener noise", self.noise, "Use diffusion=…."
             )
         object.__setattr__(self, "params", {k: self._number(k, v) for k, v in dict(self.params).items()})
+        object.__setattr__(self, "units", {k: self._unit(k, v) for k, v in dict(self.units).items()})
         self._check_finite()
+
+    def _unit(self, name, unit):
+        require(name in self.params, "units", "must be of the parameters", name, nearest(name, self.params))
+        written = isinstance(unit, str) and unit.strip()
+        require(written, f"units[{name!r}]", "must be a word", unit, 'Write "1" for a number without unit.')
+        return unit
 
     @staticmethod
     def _number(name, value):

@@ -1,5 +1,6 @@
 """What `rlctrl new NAME` writes: an experiment and a plant, both running as they are and commented where one will change them."""
 
+from keyword import iskeyword
 from pathlib import Path
 
 from rlctrl.errors import require
@@ -22,6 +23,7 @@ def {name}(mass=1.0, stiffness=2.0, damping=0.3, noise=0.2) -> rc.Plant:
         drift=lambda x, u, p: ca.vertcat(x[1], (u[0] - p.stiffness * x[0] - p.damping * x[1]) / p.mass),
         diffusion=lambda x, u, p: ca.vertcat(0, p.noise / p.mass),
         params={{"mass": mass, "stiffness": stiffness, "damping": damping, "noise": noise}},
+        units={{"mass": "kg", "stiffness": "N/m", "damping": "N s/m", "noise": "N √s"}},
         source="mine",
     )
 '''
@@ -72,8 +74,8 @@ paths = 256
 
 def write(name, folder=Path()) -> list[Path]:
     """Write NAME.toml and NAME.py into a folder; returns their paths. Raises `InputError` for a bad name and for files that exist."""
-    good = name.isidentifier() and name.isascii() and name == name.lower()
-    require(good, "NAME", "must be a lower-case identifier", name, "Use e.g. my_plant.")
+    good = name.isidentifier() and name.isascii() and name == name.lower() and not iskeyword(name)
+    require(good, "NAME", "must be a lower-case identifier and no word of Python", name, "Use e.g. my_plant.")
     texts = {Path(folder) / f"{name}.toml": EXPERIMENT, Path(folder) / f"{name}.py": PLANT}
     taken = [str(path) for path in texts if path.exists()]
     require(not taken, "NAME", "must not name files that exist", taken, "Choose another name, or move them away.")

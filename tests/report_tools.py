@@ -28,7 +28,8 @@ V = {"v_star": lambda x: -x[:, 0] - x[:, 1], "policy_star": lambda x: np.stack([
 
 ORIGIN = {
     "name": "swing", "finished": "2026-11-23 03:32 UTC", "plant": "pendulum", "plant_hash": "f623f5174218bded", "seed": 3,
-    "plant_parameters": {"mass": 1.0, "noise": 0.2}, "problem": {"gamma": 0.98, "dt": 0.05, "exit": "clip"},
+    "plant_parameters": {"mass": 1.0, "noise": 0.2}, "parameter_units": {"mass": "kg"},
+    "problem": {"gamma": 0.98, "dt": 0.05, "exit": "clip"},
     "versions": {"rlctrl": "0.1.0", "jax": "9.9.9"}, "seconds": {"reference": 1.5, "total": 12.25},
     "asked": {
         "description": "m l² θ'' = …, `mass` kg.", "source": "Doya & Müller, Neural Computation 12(1), 2000, §5.1",

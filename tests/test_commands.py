@@ -187,7 +187,7 @@ def test_new_writes_what_runs_as_it_is(here):
     assert main(["simulate", "ball.toml", "--policy", "spring", "-q", "--out", "b"]) == 0
 
 
-@pytest.mark.parametrize("name", ["ball", "My Plant", "class!", "Ball"])
+@pytest.mark.parametrize("name", ["ball", "My Plant", "class!", "Ball", "class"])
 def test_new_overwrites_nothing_and_wants_a_plain_name(here, capsys, name):
     (here / "ball.py").write_text("mine")
     assert main(["new", name]) == 2
@@ -230,6 +230,33 @@ def test_every_command_helps_with_an_example(capsys, name):
         main([name, "--help"])
     assert ended.value.code == 0
     assert f"example: {COMMANDS[name].example}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 TiB"), RuntimeError("RESOURCE_EXHAUSTED: 9 TiB\nmore")])
+def test_too_little_memory_is_said_in_one_line(monkeypatch, capsys, error):
+    def exhausted(*_, **__):
+        raise error
+
+    monkeypatch.setattr(experiment, "run_file", exhausted)
+    assert main(["run", "small.toml", "-q"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rlctrl: needs more memory than there is")
+    assert said.count("\n") == 1
+
+
+def test_other_errors_are_not_taken_for_too_little_memory(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(experiment, "run_file", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["run", "small.toml", "-q"])
+
+
+def test_mpc_without_its_section_says_how_to_get_it(here, capsys):
+    (here / "small.toml").write_text(re.sub(r"\[mpc\][^[]*", "", TEXT), encoding="utf-8")
+    assert main(["simulate", "small.toml", "--policy", "mpc", "-q"]) == 2
+    assert "Add a section [mpc]" in capsys.readouterr().err
 
 
 def test_resume_without_anything_to_resume_is_refused(here, capsys):

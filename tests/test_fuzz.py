@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 import warnings
+from functools import partial
 from pathlib import Path
 
 import casadi as ca
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 import plants
 import rlctrl as rc
 from rlctrl import converse
+from rlctrl.analysis import coverage, e_star, score, sources, width_study
 from rlctrl.errors import strict
 from rlctrl.kinds import Numbers
 
@@ -84,6 +86,8 @@ def _calls(folder):
     solving = lambda kind: lambda **given: rc.solve(free, kind(**given))
     problem = {"plant": plant, "reward": reward, "gamma": 0.9, "dt": 0.1, "exit": "absorb", "target": lambda x: x[0] - 1, "scheme": "rk4"}
     learning = {"problem": boxed, "critic": rc.Critic(hidden=2, features="affine"), "policy": ref.policy, "scheme": rc.ReplayTD(memory=4)}
+    fitting = {"reference": ref, "critic": learning["critic"], "widths": (2, 3)}
+    quadratic = {"plant": plant, "V": lambda x: -(x[0] ** 2), "policy": lambda x: -x, "curvature": [[1.0]]}
     matrices = {name: [[value]] for name, value in {"P": 2.0, "Q": 1.0, "R": 1.0, "G": 1.0, "covariance": 0.1}.items()}
     return {
         "Signal": (rc.Signal, {"name": "a", "unit": "m", "low": -1, "high": 1, "periodic": False, "values": None}),
@@ -134,6 +138,13 @@ def _calls(folder):
         "plant.load": (rc.Plant.load, {"path": folder / "plant.json"}),
         "jacobian": (plant.jacobian, x | u),
         "stochastic": (converse.stochastic, matrices | {"rotation": lambda s: np.eye(1), "gamma": 0.9, "states": None, "inputs": None}),
+        "discrete": (converse.discrete, quadratic | {"gamma": 0.9, "dt": 0.1, "quadrature": 3}),
+        "continuous": (partial(converse.continuous, plant, lambda x: x[0] ** 2), {"R": [[1.0]], "discount_rate": 0.1, "dt": 0.1}),
+        "score": (score, {"problem": free, "reference": ref, "Q": ref.Q, "policy": ref.policy, "points": 8, "steps": 2, "inputs": 3}),
+        "sources": (sources, {"run": run, "x": [1.0], "u": [0.5], "steps": 3, "paths": 2, "seed": 0}),
+        "coverage": (coverage, {"run": run, "paths": 2, "steps": 3, "quantile": 0.9, "seed": 0}),
+        "e_star": (e_star, {"reference": ref, "policies": {"a": ref.policy}, "points": 8, "seed": 0}),
+        "width_study": (width_study, fitting | {"points": 32, "starts": 1, "iterations": 2, "seed": 0}),
         "plot": (table.plot, {"ax": None}),
         "plants.get": (plants.get, {"name": "pendulum", "mass": 1.0}),
     }
@@ -191,6 +202,11 @@ def test_calls_give_a_result_or_a_sentence(calls, data):
         ("stochastic", "P", [[math.inf]]),
         ("discretize", "dt", 1e200),
         ("difference", "b", "nobody"),
+        ("score", "reference", rc.Riccati()),
+        ("sources", "run", None),
+        ("coverage", "seed", -1),
+        ("e_star", "policies", {"a": None}),
+        ("width_study", "widths", [math.nan]),
         ("plants.get", "name", ["pendulum"]),
         ("plants.get", "mass", Odd()),
     ],

@@ -65,6 +65,13 @@ def test_signals_have_units_and_finite_boxes_and_the_plant_a_dated_source(name):
     assert re.search(r"\b(19|20)\d\d\b", plant.source)
 
 
+@pytest.mark.parametrize("name", [name for name in plants.names() if name != "linear"])  # the matrices of which follow the user's signals
+def test_every_parameter_has_a_unit_which_files_keep(name, tmp_path):
+    plant = plants.get(name)
+    assert list(plant.units) == list(plant.params)
+    assert rc.Plant.load(plant.save(tmp_path / "plant.json")).units == plant.units
+
+
 @every
 def test_docstring_names_every_parameter_and_the_equilibrium(name):
     text = plants.PLANTS[name].__doc__
@@ -220,6 +227,10 @@ def test_every_parameter_reaches_the_dynamics(name):
 def test_names_are_sorted_and_reachable_as_attributes():
     assert plants.names() == sorted(plants.PLANTS)
     assert all(getattr(plants, name) is plants.PLANTS[name] for name in plants.names())
+
+
+def test_every_plant_is_exported_by_name():
+    assert set(plants.PLANTS) <= set(plants.__all__)
 
 
 def test_unknown_plant_is_refused_with_the_nearest_name():

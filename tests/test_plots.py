@@ -99,8 +99,8 @@ def test_one_state(results):
 
 def test_what_is_held_is_said(figures):
     titles = [ax.get_title().replace(plots.drawing.NO_BREAK, " ") for ax in panels(figures["e_q_map"])]
-    assert titles[0] == "u = π*(x),\npressure = 1.5 bar"
-    assert titles[1] == "other u at π*,\nvelocity = 0 m/s,\npressure = 1.5 bar"
+    assert titles[0] == "u = π*(x),\npressure = 1.5 bar,\ndots: data"
+    assert titles[1] == "other u at π*,\nvelocity = 0 m/s,\npressure = 1.5 bar,\ndots: data"
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -355,3 +355,40 @@ def test_returns_of_very_different_size_get_a_log_scale(by_kind):
 )
 def test_numbers(value, text):
     assert plots.drawing.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "ci95", "text"),
+    [(-0.49182, 0.00121, "−0.4918 ± 0.0012"), (-102.29, 0.1, "−102.29 ± 0.10"), (-1075.2, 3.9, "−1075.2 ± 3.9"),
+     (12.0, 1234.0, "12 ± 1234"), (-0.9, 0.0, "−0.9 ± 0"), (2e-5, 1e-6, "2·10⁻⁵ ± 10⁻⁶"), (3.0, np.inf, "3 ± inf")],
+)  # fmt: skip
+def test_a_mean_has_the_digits_of_its_interval(mean, ci95, text):
+    assert plots.drawing.measured(mean, ci95) == text
+
+
+def test_steps_are_counted_in_full(results):
+    _, training, _, _ = results
+    long = replace(training, snapshots=replace(training.snapshots, step=5000 * np.arange(1, 1 + len(training.snapshots.step))))
+    _, ax = rc.Training.plot(long, ax=Figure().subplots())
+    ax.figure.draw_without_rendering()
+    ticks = [t.get_text() for t in ax.get_xticklabels()]
+    assert any("000" in t for t in ticks)
+    assert not ax.xaxis.get_offset_text().get_text()
+
+
+def test_dots_and_dashes_are_explained_in_the_figure(results):
+    reference, _, decomposition, _ = results
+    titles = [ax.get_title().replace("\N{NO-BREAK SPACE}", " ") for ax in decomposition.plot()[1]]
+    assert any("dots: data" in t for t in titles)
+    weak = replace(reference, inputs=(rc.Signal("force", "N", -0.01, 0.01), reference.inputs[1]))
+    titles = [ax.get_title().replace("\N{NO-BREAK SPACE}", " ") for ax in weak.plot()[1]]
+    assert any("dashed: bounds of force" in t for t in titles)
+
+
+def test_the_budget_names_no_bars_it_lacks(results):
+    decomposition = results[2]
+    ax = Figure().subplots()
+    plots.budget_panel(decomposition, ax)
+    words = [t.get_text() for t in ax.get_legend().get_texts()]
+    signs = {share >= 0 for share in decomposition.budget.shares.values()}
+    assert ("takes from it" in words) is (False in signs)

@@ -84,6 +84,10 @@ def test_all_parts_of_the_page_are_in_the_distribution():
     assert parts <= shipped
 
 
+def test_parameters_stand_beside_their_units(text):
+    assert re.search(r"mass.{0,60}>1<.{0,60}>kg<", re.sub(r"\s+", " ", text))
+
+
 def test_nothing_comes_from_a_network(page):
     sources = [v for _, attributes in page.elements for k, v in attributes.items() if k in ("src", "href", "srcset", "action", "poster")]
     assert [s for s in sources if re.match(r"\s*([a-z]+:)?//", s, re.I) or s.startswith("javascript:")] == []

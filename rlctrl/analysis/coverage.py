@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlctrl.critic.train import Training
 from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.plant import box
 from rlctrl.result import Result
@@ -52,13 +53,14 @@ class Coverage(Result):
 
 
 @strict
-def coverage(run, paths=256, steps=None, quantile=0.95, seed=0) -> Coverage:
+def coverage(run: Training, paths=256, steps=None, quantile=0.95, seed=0) -> Coverage:
     """Where the data of a training `run`'s last snapshot lie, against where its policy goes on `paths` paths of `steps` steps.
 
     `steps=None` takes as many as bring γ^steps below 1e-3 (needs γ < 1). `quantile` of the data's own spacing beyond which a point lacks
     data. `seed` draws restarts and noise. Raises `InputError` for fewer than two distinct data or an unbounded state.
     """
     require_number("quantile", quantile, "must be a number between 0 and 1", "Use 0.95.", 0, 1)
+    require_whole("seed", seed, 0, "Use 0.")
     plant, memory = run.problem.plant, run.snapshots.memory
     data = np.unique(memory.z[-1][memory.t.weight[-1] > 0], axis=0)
     require(len(data) > 1, "run", "must hold two distinct transitions in its last snapshot", len(data), "Train longer.")

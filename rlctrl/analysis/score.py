@@ -16,6 +16,8 @@ from rlctrl.analysis.points import uniform_points
 from rlctrl.errors import InputError, first_line, require, require_whole, strict
 from rlctrl.maximise import input_set
 from rlctrl.policy import as_policy
+from rlctrl.problem import Problem
+from rlctrl.reference.base import Reference
 from rlctrl.simulate import horizon, simulate
 from rlctrl.storage import fingerprint
 
@@ -65,7 +67,7 @@ class Score:
 
 
 @strict
-def score(problem, reference, Q, policy, *, points=1024, steps=None, paths=4, inputs=21, seed=0) -> Score:
+def score(problem: Problem, reference: Reference, Q, policy, *, points=1024, steps=None, paths=4, inputs=21, seed=0) -> Score:
     """Score a critic `Q(x, u)`, a function of arrays (N, n), (N, m) → (N,), and its `policy` against a `reference` of the same `problem`.
 
     `points` points of each measure; `steps` (default: until γ^steps < 1e-3) and `paths` of the simulations for Q^π; `inputs` candidates a

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlctrl.critic.train import Training
 from rlctrl.errors import require, require_whole, strict
 from rlctrl.result import Result
 from rlctrl.simulate import half_width, horizon, simulate
@@ -65,7 +66,7 @@ class Sources(Result):
 
 
 @strict
-def sources(run, x, u, steps=None, paths=256, seed=0) -> Sources:
+def sources(run: Training, x, u, steps=None, paths=256, seed=0) -> Sources:
     """Where Q̂ − Q^θ of a training `run` at z_0 = (`x` (n,), `u` (m,)) comes from: `paths` paths of `steps` steps under its policy.
 
     `steps=None` takes as many as bring γ^steps below 1e-6 (needs γ < 1). `seed` draws the noise. ε takes its expectation by quadrature.

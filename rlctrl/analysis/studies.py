@@ -2,6 +2,7 @@
 Z. Both see a reference and no training."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -15,6 +16,7 @@ from rlctrl.analysis.sources import noise_rule
 from rlctrl.analysis.transitions import values
 from rlctrl.critic.network import Critic
 from rlctrl.errors import require, require_whole, strict
+from rlctrl.reference.base import Reference
 from rlctrl.result import Result
 
 ROUND_OFF = 1e-9  # of std Q*: an e_Q below it is not the network's
@@ -64,7 +66,9 @@ class WidthStudy(Result):
 
 
 @strict
-def width_study(reference, critic, widths=(8, 16, 32, 64, 128, 256), points=2048, starts=2, iterations=80, seed=0) -> WidthStudy:
+def width_study(
+    reference: Reference, critic, widths: Sequence[int] = (8, 16, 32, 64, 128, 256), points=2048, starts=2, iterations=80, seed=0
+) -> WidthStudy:
     """Fit Q* of a `reference` by a `critic` with every one of `widths` units in each of its hidden layers, and measure what is left.
 
     On `points` low-discrepancy points, from `starts` random starts and from the fit of the width before (two layers: with units of no
@@ -140,11 +144,13 @@ class EStar:
 
 
 @strict
-def e_star(reference, policies, points=2048, seed=0) -> EStar:
+def e_star(reference: Reference, policies, points=2048, seed=0) -> EStar:
     """e* (T11) of every policy of a dictionary `policies` = {name: policy} against a `reference`, at `points` low-discrepancy points of Z
     drawn from `seed`. Expectations by quadrature; where the problem ends, V* is the exit value and no policy errs."""
-    require_whole("points", points, 4, "Leave it out to use the default.")
-    require(isinstance(policies, dict) and len(policies) > 0, "policies", "must be a dictionary {name: policy}", policies, "Name them.")
+    for argument, value, least in (("points", points, 4), ("seed", seed, 0)):
+        require_whole(argument, value, least, "Leave it out to use the default.")
+    named = isinstance(policies, dict) and len(policies) > 0 and all(map(callable, policies.values()))
+    require(named, "policies", "must be a dictionary {name: policy}", policies, "Name them.")
     z, n, kernel = uniform_points(reference, points, seed), len(reference.states), reference.kernel
     nodes, weights = noise_rule(kernel.noise)
     ahead, ended, v = map(np.asarray, _ahead(kernel, reference.value, nodes, z[:, :n], z[:, n:]))

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import casadi as ca
 import numpy as np
@@ -27,7 +28,7 @@ def functions(plant) -> dict[str, ca.Function]:
 def from_casadi(name, states, inputs, drift, diffusion, update, noise, params, source):
     """See `Plant.from_casadi`."""
     given = {"drift": drift, "diffusion": diffusion, "update": update}
-    called = {role: _caller(role, function) for role, function in given.items() if function is not None}
+    called: dict[str, Any] = {role: _caller(role, function) for role, function in given.items() if function is not None}
     return Plant(name, states, inputs, noise=noise, params=params or {}, source=source, **called)
 
 
@@ -48,6 +49,7 @@ def save(plant, path) -> Path:
         "states": [_signal(s) for s in plant.states],
         "inputs": [_signal(s) for s in plant.inputs],
         "params": {name: np.asarray(value).tolist() for name, value in plant.params.items()},
+        "units": dict(plant.units),
         "law": _law(plant),
         "source": plant.source,
         "functions": {name: function.serialize() for name, function in functions(plant).items()},
@@ -87,7 +89,7 @@ def load(path) -> Plant:
     plant = from_casadi(content["name"], states, inputs, drift, diffusion, update, law, content["params"], content["source"])
     rule = "must give back the plant it was saved from; this version of CasADi or rlctrl reads it differently. Its hash"
     require(plant.digest == content["digest"], "path", rule, plant.digest, "Save it again with the versions in use.")
-    return plant
+    return dataclasses.replace(plant, units=content.get("units", {}))
 
 
 def _function(name, text):

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, MultipleLocator, NullFormatter
 
 from rlctrl.errors import require
 from rlctrl.plots.numbers import write_numbers
@@ -26,7 +26,7 @@ METADATA: dict[str, dict] = {"pdf": {"CreationDate": None}, "png": {}, "svg": {"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), "--", ":")
 GREY, PENS = "0.45", [{"color": c, "linestyle": d} for c, d in zip(COLOURS, DASHES, strict=True)] * 9
-NO_BREAK, RAISED = "\N{NO-BREAK SPACE}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NO_BREAK, THIN_SPACE, RAISED = "\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}", str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 TURNS = {-2: "−π", -1: "−π/2", 0: "0", 1: "π/2", 2: "π", 3: "3π/2", 4: "2π"}
 
 
@@ -91,6 +91,14 @@ def number(value, digits=3):
     return {1.0: "10", -1.0: "−10"}.get(float(factor), f"{float(factor):g}·10".replace("-", "−")) + str(int(exponent)).translate(RAISED)
 
 
+def measured(mean, ci95):
+    """`mean ± ci95` as text: the interval to two digits, the mean to the same place."""
+    if not (np.isfinite(ci95) and ci95 > 0 and 1e-3 <= abs(mean) < 1e6):
+        return f"{number(mean, 5)} ± {number(ci95, 2)}"
+    places = max(0, 1 - int(np.floor(np.log10(ci95))))
+    return f"{mean:.{places}f} ± {ci95:.{places}f}".replace("-", "−") if places < 7 else f"{number(mean, 7)} ± {number(ci95, 2)}"
+
+
 def at(signal, value):
     text = f"{signal.name} = {number(value)}" + ("" if signal.unit == "1" else f" {signal.unit}")
     return text.replace(" ", NO_BREAK)
@@ -142,10 +150,18 @@ def frame(ax, signal, whole=True):
     turns(ax.yaxis, signal)
 
 
+def along_steps(ax):
+    """The steps of a training as abscissa, counted in full."""
+    ax.set_xlabel("step k")
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", THIN_SPACE).replace("-", "−"))
+
+
 def step_panel(step, label, curves, ax, columns=0, signed=False):
     for pen, (name, y) in zip(PENS, curves.items(), strict=False):
         ax.plot(step, y, label=name, **pen)
-    ax.set(xlabel="step k", ylabel=label)
+    ax.set_ylabel(label)
+    along_steps(ax)
     scale(ax, "y", np.stack(list(curves.values())), signed)
     if columns:
         legend(ax, columns)

@@ -37,7 +37,8 @@ def e_q_panel(d, ax, fields=None, block=0):
     plane, star, best, _ = (fields or fields_of(d.reference, d.run, d))[block]
     inputs = (f"u{NO_BREAK}={NO_BREAK}π*(x)", "other u at π*" if len(d.reference.inputs) > 1 else "")[block]
     noise = " (round-off)" if np.max(np.abs(star - best)) < 1e-11 * np.max(np.abs(star)) else ""
-    map_plane(ax, plane._replace(held=", ".join(filter(None, (inputs, plane.held)))), star - best, f"$e_Q${noise}", signed=True)
+    dots = f"dots:{NO_BREAK}data" if len(plane.ticks) == 2 else ""
+    map_plane(ax, plane._replace(held=", ".join(filter(None, (inputs, plane.held, dots)))), star - best, f"$e_Q${noise}", signed=True)
     if len(plane.ticks) == 2:
         z = d.run.snapshots.memory.z[d.counted][:: max(1, d.counted.sum() // DOTS), [0, (1, len(d.reference.states))[block]]]
         ax.plot(*z.T, ".", color="0.25", markersize=1.2, alpha=0.35, rasterized=True)

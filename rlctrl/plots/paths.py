@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from rlctrl.plots.drawing import GREY, PENS, broken, frame, legend, number, scale
+from rlctrl.plots.drawing import GREY, PENS, broken, frame, legend, measured, scale
 
 PATHS = 3  # shown per policy
 
@@ -62,11 +62,13 @@ def returns_panel(comparison, ax, reference=None):
     for pen, (name, r) in zip(PENS, comparison.returns.items(), strict=False):
         row = names.index(name)
         ax.errorbar(r.mean, row, xerr=np.nan_to_num(r.ci95, posinf=0.0), fmt="o", color=pen["color"], markersize=4, capsize=3)
-        ax.annotate(f"{number(r.mean, 5)} ± {number(r.ci95, 2)}", (1.02, row), xycoords=("axes fraction", "data"), va="center", size=8)
+        ax.annotate(measured(r.mean, r.ci95), (1.02, row), xycoords=("axes fraction", "data"), va="center", size=8)
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4), xlabel="discounted return, 95 % interval")
-    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     if reference is not None:
         start = next(iter(comparison.trajectories.values())).x[:, 0]
         ax.axvline(reference.V(start).mean(), color=GREY, linestyle=":", label="V*(x₀), endless horizon")
         legend(ax, 1)
     scale(ax, "x", np.array([r.mean for r in comparison.returns.values()]), signed=True, span=30)
+    if ax.get_xscale() == "symlog":
+        ax.set_xlabel(f"{ax.get_xlabel()} (symlog)")

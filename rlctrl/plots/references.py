@@ -9,7 +9,7 @@ from matplotlib.colors import CenteredNorm
 from matplotlib.ticker import MaxNLocator
 
 from rlctrl.plant import box, finite_box
-from rlctrl.plots.drawing import GREY, PENS, at, frame, legend, number, scale, turns
+from rlctrl.plots.drawing import GREY, NO_BREAK, PENS, at, frame, legend, number, scale, turns
 
 NODES = 61  # a side of a map
 Plane = namedtuple("Plane", "z u signals ticks held")  # points (x, u) (…, n+m), π* there, what varies and its coordinates, what does not
@@ -78,6 +78,8 @@ def _policy_panel(plane, k, signal, ax):
     """One input of π*, with a dashed line where it leaves its box."""
     u, slack = plane.u[..., k], 1e-6 * np.ptp(plane.u[..., k])
     beyond = [b for b, excess in ((signal.low, signal.low - u.min()), (signal.high, u.max() - signal.high)) if excess > slack]
+    if beyond and len(plane.ticks) == 2:
+        plane = plane._replace(held=", ".join(filter(None, (plane.held, f"dashed: bounds of {signal.name}".replace(" ", NO_BREAK)))))
     map_plane(ax, plane, u, f"π*: {signal.label}", signal.low < 0 < signal.high, beyond, colors="black", linestyles="--")
     if len(plane.ticks) == 1:
         frame(ax, signal)

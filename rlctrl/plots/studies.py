@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.colors import CenteredNorm
 
-from rlctrl.plots.drawing import COLOURS, GREY, PENS, legend, number, scale, turns
+from rlctrl.plots.drawing import COLOURS, GREY, PENS, legend, measured, number, scale, turns
 
 CELLS = 40  # a side of a map
 POINTS = 3000  # of the occupancy shown
@@ -21,7 +21,7 @@ def sources_panel(s, ax):
     ax.get_figure(root=False).colorbar(mesh, ax=ax, label=r"contribution of a cell to $\hat Q - Q^\theta$")
     ax.plot(*[v[0, 0] for v in values], "k^", markersize=6, markerfacecolor="none", label="$z_0$")
     _axes(ax, signals)
-    legend(ax, 1, title=rf"$\hat Q - Q^\theta$ = {number(s.total)} ± {number(s.ci95, 2)}")
+    legend(ax, 1, title=rf"$\hat Q - Q^\theta$ = {measured(s.total, s.ci95)}")
 
 
 def steps_panel(s, ax):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rlctrl.plots.drawing import COLOURS, GREY, PENS, legend, number, scale
+from rlctrl.plots.drawing import COLOURS, GREY, PENS, along_steps, legend, number, scale
 
 PARTS = {
     "representation": "representation: $e_Q$", "not_excited": "not excited", "unfinished": r"unfinished: $\nabla J$",
@@ -18,14 +18,15 @@ def budget_panel(d, ax):
     total = float(np.sqrt(np.mean(d.budget.error**2)))
     for colour, adds, label in ((COLOURS[0], True, "adds to it"), (COLOURS[1], False, "takes from it")):
         rows = [k for k, cause in enumerate(causes) if (shares[cause] >= 0) is adds]
-        ax.barh(rows, [sizes[causes[k]] for k in rows], 0.7, color=colour, label=label)
+        if rows:
+            ax.barh(rows, [sizes[causes[k]] for k in rows], 0.7, color=colour, label=label)
     ax.axvline(total, color=GREY, linestyle="--", linewidth=1.0, zorder=0.5, label=f"whole error: rms {number(total)}")
     ax.set(yticks=range(len(causes)), yticklabels=[PARTS[c] for c in causes], ylabel=r"part of $Q^\ast - \hat Q^\omega$")
     ax.set(xlabel="rms over Z, in units of Q", xlim=(0, 1.45 * max(*sizes.values(), total)), ylim=(-0.6, len(causes) - 0.4))
     for k, cause in enumerate(causes):
         words = {"textcoords": "offset points", "va": "center", "fontsize": 8, "bbox": {"facecolor": "white", "linewidth": 0, "pad": 0.6}}
         ax.annotate(_share(sizes[cause], shares[cause]), (sizes[cause], k), (5, 0), **words)
-    legend(ax, 3)
+    legend(ax, 2)
 
 
 def _share(size, share):
@@ -46,7 +47,8 @@ def theory_panel(d, ax):
     for pen, (name, (radius, otherwise)) in zip(PENS[1:], radii.items(), strict=False):
         said = f" = {number(radius[-1], 2)}" if np.isfinite(radius[-1]) else f": {otherwise}"
         ax.plot(d.step, np.where(np.isfinite(radius), radius, np.nan), label=name + said, **pen)
-    ax.set(xlabel="step k", ylabel=r"$\|\tilde\omega\|$")
+    ax.set_ylabel(r"$\|\tilde\omega\|$")
+    along_steps(ax)
     scale(ax, "y", np.concatenate([b.norm, b.r_in, b.r_in_measured, b.r_out]), span=5)
     if promised.any():
         top = np.where(np.isfinite(b.r_out), b.r_out, ax.get_ylim()[1])
@@ -66,6 +68,7 @@ def rates_panel(d, ax):
     ax.plot(d.step, b.c_observed, "o", color=COLOURS[2], markersize=3.5, markerfacecolor="none", label="observed")
     for pen, (name, c) in zip(PENS, curves.items(), strict=False):
         ax.plot(d.step, c, label=name, **pen)
-    ax.set(xlabel="step k", ylabel="c per step" + (" (symlog)" if signed else ""))
+    ax.set_ylabel("c per step" + (" (symlog)" if signed else ""))
+    along_steps(ax)
     scale(ax, "y", everything, signed)
     legend(ax, 3, title=None if b.applies else f"the theory speaks of T14 alone, not of {d.run.scheme.update} with these options")

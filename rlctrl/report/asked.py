@@ -28,11 +28,13 @@ def _plant(summary, asked):
         + "".join(paragraph(" ".join(text.split())) for text in asked.get("description", "").split("\n\n"))
         + paragraph(asked.get("source") and f"Source: {asked['source']}.".replace("..", "."))
         + (table("States and inputs", ("signal", "kind", "unit", "low", "high", "note"), rows, sort=False) if rows else "")
-        + pairs(
-            "Parameters of the plant, in the units stated above",
-            [(name, shown(value)) for name, value in summary.get("plant_parameters", {}).items()],
-        )
+        + _parameters(summary.get("plant_parameters", {}), summary.get("parameter_units", {}))
     )
+
+
+def _parameters(values, units):
+    rows = [(name, shown(value), units.get(name, "")) for name, value in values.items()]
+    return table("Parameters of the plant", ("name", "value", "unit"), rows, sort=False) if rows else Html()
 
 
 def _range(signal):
