@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import warnings
+from dataclasses import replace
 
 import casadi as ca
 import jax
@@ -21,6 +22,8 @@ from rlctrl.interop import plant_file
 from rlctrl.interop.casadi_export import as_casadi, write_c
 from rlctrl.interop.export import write_csv
 from rlctrl.interop.finite import finite_problem
+from rlctrl.maximise import input_set
+from rlctrl.reference.level import GridPolicy
 from rlctrl.reference.sweep import GridValue
 
 
@@ -171,6 +174,17 @@ def compiled(source):
     library = source.with_suffix(".so")
     subprocess.run([compiler, "-O1", "-fPIC", "-shared", str(source), "-o", str(library), "-lm"], check=True)
     return library
+
+
+def test_policies_on_grids_as_casadi_functions(grid_value):
+    grid = grid_value.grid
+    table = np.stack([np.asarray(grid.fit(np.random.default_rng(k).normal(size=np.prod(grid.shape)))) for k in (4, 5)], -1)
+    policy = GridPolicy(grid, table, input_set([rc.Signal("a", "1", -0.5, 0.5), rc.Signal("b", "1", -2, 0.1)], 3))
+    x = np.random.default_rng(0).uniform([-4, -8], [4, 8], (100, 2))
+    np.testing.assert_allclose(np.array(as_casadi(policy)(x.T)).T, np.asarray(policy(x)), atol=1e-12)
+    switched = replace(policy, inputs=input_set([rc.Signal("a", "1", values=(0, 1)), rc.Signal("b", "1", -2, 0.1)], 3))
+    with pytest.raises(rc.InputError, match="finitely many values"):
+        as_casadi(switched)
 
 
 def test_c_source_compiles_and_agrees(problem, reference, grid_value, tmp_path):

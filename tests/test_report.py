@@ -4,6 +4,8 @@ import base64
 import itertools
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -246,6 +248,28 @@ def test_the_command_writes_page_tables_and_citation(tmp_path, capsys):
     assert cited.count("{") == cited.count("}")
     for words in ("version = {0.1.0}", "year = {2026}", r"Doya \& M{\"u}ller".replace(r"{\"u}", "ü"), r"\S{}5"):
         assert words in cited
+
+
+def test_returns_have_a_column_a_policy_and_a_row_a_measure(tmp_path):
+    folder = leave(tmp_path, RUN)
+    write(folder, latex=True)
+    _, returns = (folder / "tables.tex").read_text(encoding="utf-8").split(r"\label{tab:returns}")
+    rows = [line.count("&") for line in returns.splitlines() if "&" in line]
+    assert set(rows) == {len(RUN["returns"])}
+    assert "settling time [s] &" in returns
+
+
+@pytest.mark.skipif(not (shutil.which("pdflatex") and shutil.which("bibtex")), reason="needs TeX")
+def test_tex_sets_tables_and_citation_within_the_page(tmp_path):
+    for name, summary in (("run", RUN), ("solve", SOLVE)):
+        folder = leave(tmp_path / name, summary)
+        write(folder, latex=True)
+        page = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{tables}\nocite{*}"
+        (folder / "page.tex").write_text(page + r"\bibliographystyle{plain}\bibliography{cite}\end{document}")
+        tex = ["pdflatex", "-interaction=nonstopmode", "page"]
+        done = [subprocess.run(c, cwd=folder, capture_output=True, check=False).stdout for c in (tex, ["bibtex", "page"], tex)]
+        said = b"".join(done).decode(errors="replace")
+        assert not re.search(r"^!|Overfull|Warning--", said, re.M), said
 
 
 @pytest.mark.parametrize(

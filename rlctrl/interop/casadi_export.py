@@ -22,6 +22,7 @@ from rlctrl.errors import InputError, require, strict
 from rlctrl.kinds import FilePath
 from rlctrl.policy import ClippedPolicy, LinearPolicy
 from rlctrl.problem import Problem
+from rlctrl.reference.level import GridPolicy
 from rlctrl.reference.riccati import QuadraticQ, QuadraticValue
 from rlctrl.reference.sweep import GridValue
 from rlctrl.storage import write_whole
@@ -42,14 +43,16 @@ ACTIVATIONS = {
 def as_casadi(thing, problem: Problem | None = None) -> ca.Function:
     """A CasADi Function `Q` of (x, u), `policy` of x, or `V` of x, equal to `thing` to rounding.
 
-    `thing`: a Training or (with its `problem`) a critic such as dec.best; a linear, clipped or Actor policy; a value that is quadratic or
-    lives on a grid (of any order; valid on the grid), or a quadratic Q. Raises `InputError`, by name, for what needs a search or a solver
-    at every call, such as a greedy or lookahead policy, and for features given as a Python function.
+    `thing`: a Training or (with its `problem`) a critic such as dec.best; a linear, clipped or Actor policy; a quadratic value or Q;
+    a value or policy on a grid: GridDP's and HJB's values, HJB's policy (of any order; valid on the grid). Raises `InputError`, by name,
+    for what needs a search or a solver at every call, such as a greedy or lookahead policy, and for features given as a Python function.
     """
     if isinstance(thing, Training):
         thing, problem = thing.q, thing.problem
     if isinstance(thing, GridValue):
         return _grid_value(thing)
+    if isinstance(thing, GridPolicy):
+        return _grid_policy(thing)
     if isinstance(thing, CriticQ):
         require(problem is not None, "problem", "must be given with a bare critic", problem, "Pass run.problem.")
         plant: Any = getattr(problem, "plant", None)
@@ -63,7 +66,7 @@ def as_casadi(thing, problem: Problem | None = None) -> ca.Function:
         return _of_state("policy", _width(thing), lambda x: _policy(thing, x))
     raise InputError(
         f"`thing` must have a closed form to become a CasADi Function; {type(thing).__name__} has none here. "
-        "Export a Training, a linear, clipped or Actor policy, a quadratic value, or a value on a grid (ref.value)."
+        "Export a Training, a linear, clipped or Actor policy, HJB's policy, a quadratic value, or a value on a grid (ref.value)."
     )
 
 
@@ -169,17 +172,34 @@ def _quadratic_q(q, x, u):
 
 
 def _grid_value(value):
-    """V as a tensor-product B-spline; periodic axes are brought into their turn and their coefficients repeated."""
-    axes, table = value.grid.axes, np.asarray(value.coefficients).reshape(value.grid.shape)
-    x, knots, inside = ca.MX.sym("x", len(axes)), [], []
-    for k, axis in enumerate(axes):
+    x = ca.MX.sym("x", len(value.grid.axes))
+    return ca.Function("V", [x], [_spline(value.grid, value.coefficients, x)], ["x"], ["V"])
+
+
+def _grid_policy(policy):
+    finite = any(policy.inputs.values)
+    require(
+        not finite, "thing", "must have no inputs of finitely many values to become a CasADi Function", "GridPolicy", "Export ref.value."
+    )
+    x = ca.MX.sym("x", len(policy.grid.axes))
+    return ca.Function(
+        "policy", [x], [_clipped(_spline(policy.grid, policy.table, x), policy.inputs.low, policy.inputs.high)], ["x"], ["u"]
+    )
+
+
+def _spline(grid, coefficients, x):
+    """Tensor-product B-splines of `coefficients` (nodes,) or (nodes, m) at CasADi symbols x; periodic axes are brought into their turn and
+    their coefficients repeated."""
+    table = np.asarray(coefficients).reshape(*grid.shape, -1)
+    knots, inside = [], []
+    for k, axis in enumerate(grid.axes):
         nodes = np.asarray(axis.nodes)
         knots.append(knots_of(nodes, axis.order, axis.period))
         table = np.take(table, np.arange(len(knots[-1]) - axis.order - 1) % len(nodes), axis=k)
-        turned = x[k] if axis.period is None else float(nodes[0]) + _modulo(x[k] - float(nodes[0]), float(axis.period))
-        inside.append(turned)
-    spline = ca.Function.bspline("spline", [list(k) for k in knots], table.ravel(order="F").tolist(), [a.order for a in axes], 1)
-    return ca.Function("V", [x], [spline(ca.vertcat(*inside))], ["x"], ["V"])
+        inside.append(x[k] if axis.period is None else float(nodes[0]) + _modulo(x[k] - float(nodes[0]), float(axis.period)))
+    numbers = np.moveaxis(table, -1, 0).ravel(order="F").tolist()
+    orders = [axis.order for axis in grid.axes]
+    return ca.Function.bspline("spline", [list(k) for k in knots], numbers, orders, table.shape[-1])(ca.vertcat(*inside))
 
 
 def _modulo(x, period):

@@ -153,7 +153,7 @@ def frame(ax, signal, whole=True):
 def along_steps(ax):
     """The steps of a training as abscissa, counted in full."""
     ax.set_xlabel("step k")
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", THIN_SPACE).replace("-", "−"))
 
 

@@ -9,6 +9,7 @@ PARTS = {
     "targets": "targets: $e_Q$ in them", "noise": r"noise: $e^*_\mathrm{noise}$", "policy": r"policy: $e^*_\mathrm{policy}$",
     "held": "lag of held weights", "remainder": "left by quadrature",
 }  # fmt: skip
+NEGLIGIBLE = 5e-4  # share that is printed as 0 %
 
 
 def budget_panel(d, ax):
@@ -17,7 +18,7 @@ def budget_panel(d, ax):
     causes = sorted(sizes, key=lambda cause: sizes[cause])
     total = float(np.sqrt(np.mean(d.budget.error**2)))
     for colour, adds, label in ((COLOURS[0], True, "adds to it"), (COLOURS[1], False, "takes from it")):
-        rows = [k for k, cause in enumerate(causes) if (shares[cause] >= 0) is adds]
+        rows = [k for k, cause in enumerate(causes) if (shares[cause] > -NEGLIGIBLE) is adds]
         if rows:
             ax.barh(rows, [sizes[causes[k]] for k in rows], 0.7, color=colour, label=label)
     ax.axvline(total, color=GREY, linestyle="--", linewidth=1.0, zorder=0.5, label=f"whole error: rms {number(total)}")
@@ -31,7 +32,7 @@ def budget_panel(d, ax):
 
 def _share(size, share):
     """Size and signed share of a part as text."""
-    percent = f"{100 * share:+.1f} %".replace("-", "−") if abs(share) >= 5e-4 else "0 %"
+    percent = f"{100 * share:+.1f} %".replace("-", "−") if abs(share) >= NEGLIGIBLE else "0 %"
     return f"{number(size, 2)} ({percent})" if size else "0"
 
 

@@ -20,6 +20,8 @@ SIGNS = {
 LETTERS = {"e": "e", "e*": "e^*", "r": "r", "λ": r"\lambda"}
 ACCENTS = {"\N{COMBINING TILDE}": r"\tilde", "\N{COMBINING CIRCUMFLEX ACCENT}": r"\hat"}
 
+SMALL = r"\footnotesize\setlength{\tabcolsep}{2.5pt}"  # five columns of numbers fit the narrowest common page
+
 
 def latex(text) -> str:
     """Any text for LaTeX: specials escaped, signs as mathematics, symbols it may not know by their names in brackets."""
@@ -66,7 +68,7 @@ def tabular(caption, label, head, rows) -> str:
     lines = [" & ".join(map(latex, head)), *(" & ".join(cells(row)) for row in rows)]
     body = "\n".join([r"\toprule", rf"{lines[0]} \\", r"\midrule", *[rf"{line} \\" for line in lines[1:]], r"\bottomrule"])
     columns = "".join("r" if r else "l" for r in right)
-    top = f"\\begin{{table}}\n\\centering\n\\caption{{{latex(caption)}}}\n\\label{{tab:{label}}}\n"
+    top = "\n".join([r"\begin{table}", r"\centering", SMALL, rf"\caption{{{latex(caption)}}}", rf"\label{{tab:{label}}}", ""])
     return f"{top}\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n\\end{{table}}\n"
 
 
@@ -83,7 +85,9 @@ def tables(folder) -> str:
         budget = [(cause, size, share) for cause, size, share, _ in budget_rows(s)]
         found = [tabular(f"Headline numbers of {asked}", "headline", ("quantity", "value"), _headline(s))]
         found += [tabular("Error budget: parts of Q* − Q̂", "budget", ("part", "rms", "share of mean square"), budget)] if budget else []
-        found += [tabular("Discounted returns with 95 % intervals", "returns", head, rows)] if rows else []
+        turned = list(zip(*rows, strict=True))  # a column a policy: their measures side by side are wider than a page
+        measures = [(name, *values) for name, values in zip(head[1:], turned[1:], strict=True)] if rows else []
+        found += [tabular("Discounted returns with 95 % intervals", "returns", (head[0], *turned[0]), measures)] if rows else []
     return "% needs \\usepackage{booktabs}\n" + "\n".join(found)
 
 
@@ -102,6 +106,7 @@ def bibliography(folder) -> str:
     version, source = s["versions"].get("rlctrl", ""), s.get("asked", {}).get("source")
     year = (s.get("finished") or "")[:4]
     fields = {
+        "key": "rlctrl",  # styles sort what has no author by it
         "title": "{rlctrl}: stochastic plants in {CasADi}, the optimal {Q}* one can trust, and where a critic's error comes from".replace(
             "*", "$^*$"
         ),
@@ -109,4 +114,4 @@ def bibliography(folder) -> str:
         "year": year if year.isdigit() else None,
         "note": f"Plant {latex(s['plant'])}" + (f": {latex(source)}" if source else ""),
     }
-    return "@software{rlctrl,\n" + "".join(f"  {k} = {{{v}}},\n" for k, v in fields.items() if v) + "}\n"
+    return "@misc{rlctrl,\n" + "".join(f"  {k} = {{{v}}},\n" for k, v in fields.items() if v) + "}\n"
