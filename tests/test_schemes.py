@@ -226,7 +226,6 @@ def test_measured_rate_is_the_inverse_of_the_largest_eigenvalue(lqr):
 
 
 def test_several_seeds_are_the_single_ones(lqr):
-    """An odd number: one core's share is filled up."""
     together = trained(lqr, seed=[3, 5, 8])
     assert len(together) == 3
     for run, seed in zip(together, (3, 5, 8), strict=True):

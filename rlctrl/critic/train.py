@@ -26,7 +26,6 @@ from rlctrl.problem import Problem
 from rlctrl.progress import Progress
 from rlctrl.result import Result
 from rlctrl.storage import fingerprint
-from rlctrl.threads import THREADS, in_threads
 from rlctrl.tree import saved
 
 CANDIDATES = 21  # per input, of greedy policies and targets
@@ -210,7 +209,7 @@ def _run(loop, scheme, state, steps, several, store, progress):
     state, rows = store.restored(state, _snapshot(state, Means(state.td_rms, state.td_rms), 0, several))
     with Progress("ReplayTD", progress) as bar:
         for end, count in _intervals(steps, _snapshots(scheme, state))[len(rows) :]:
-            state, means = _advanced(loop, state, end - count, count, several)
+            state, means = advance(loop, state, end - count, count, several)
             rows.append(_snapshot(state, means, end - 1, several))
             if scheme.rate == "measured":
                 state = state._replace(rate=_measured(loop.network, state.omega, rows[-1]["memory"].t, scheme.objective, several))
@@ -220,20 +219,6 @@ def _run(loop, scheme, state, steps, several, store, progress):
                 break
     store.write()
     return state, jax.tree.map(lambda *a: np.stack(a, 1 if several else 0), *rows)
-
-
-def _advanced(loop, state, start, count, several):
-    """`advance`, on every core a share of several runs (the last share filled up with a run again, so that all have one shape)."""
-    if not several:
-        return advance(loop, state, start, count, False)
-    runs = len(state.omega)
-    size = -(-runs // min(runs, THREADS))
-    shares = [np.minimum(np.arange(first, first + size), runs - 1) for first in range(0, runs, size)]
-
-    def share(runs):
-        return jax.tree.map(np.asarray, advance(loop, jax.tree.map(lambda a: np.asarray(a)[runs], state), start, count, True))
-
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:runs], *in_threads(share, shares))
 
 
 def _snapshot(state, means, step, several):
