@@ -35,6 +35,7 @@ from rlctrl.reference.rest import check_rest, is_free, is_stable, linear_feedbac
 BASES = ("tensor", "total")
 SMALLEST, GROWTH = 0.25, (2.0, 1.08)  # size of the first box of the default start; largest and smallest factor of the next
 FASTEST, SLOWEST = 0.5, 0.9  # factors per two degrees by which the changes of V are taken to fall on
+SIZE = "max |ℓ| (of the other terms where ℓ = 0)"  # what `Collocation.size` gives, in words
 VAGUE = 0.1  # largest error, relative to the range of V, that counts as solved
 EPS = float(np.finfo(float).eps)
 
@@ -144,7 +145,7 @@ class Spectral:
             error_terms=terms,
             converged=not faults,
             residual=residual,
-            message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / size:.1e} of max |ℓ|.",
+            message=" ".join(faults) or f"HJB residual {residual:.2e} per second off the nodes, {residual / size:.1e} of {SIZE}.",
             iterations=len(run.rows),
             notes=tuple(_notes(outward)),
             history={name: np.array([row[k] for row in run.rows]) for k, name in enumerate(("iteration", "residual", "change"))},
@@ -160,7 +161,7 @@ class Spectral:
         stable = "give a `start` that stabilises the box"
         if not relative <= self.tolerance:
             yield (
-                f"The HJB residual is {relative:.1e} of max |ℓ|, above {self.tolerance:.0e}: raise `degree`, shrink the box or {stable}; "
+                f"The HJB residual is {relative:.1e} of {SIZE}, above {self.tolerance:.0e}: raise `degree`, shrink the box or {stable}; "
                 "a V with kinks needs rc.GridDP."
             )
         if not run.settled:
