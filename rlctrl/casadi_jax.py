@@ -6,6 +6,7 @@ may carry any leading axes, which broadcast: states of shape (S,1,1,n) with nois
 Two functions with equal tapes are equal and hash alike, so JAX compiles a plant once however often it is built.
 """
 
+import functools
 import hashlib
 import math
 
@@ -147,11 +148,9 @@ class JaxFunction:
 
     def numbers(self, *arguments) -> np.ndarray:
         """A column (k, rows) at arguments (k, n_i) or (n_i,), by CasADi: what is too little to be worth compiling."""
-        symbols = [ca.SX.sym("a", size) for size in self.sizes]
         columns = [np.atleast_2d(a).T for a in arguments]
         count = max(c.shape[1] for c in columns)
-        function = ca.Function("numbers", symbols, [self.symbolic(*symbols)])
-        return np.array(function(*(np.broadcast_to(c, (len(c), count)) for c in columns))).T
+        return np.array(_of_symbols(self)(*(np.broadcast_to(c, (len(c), count)) for c in columns))).T
 
     def partly(self, *arguments):
         """Takes None for the arguments that come later, computes all that does not depend on them, and returns a function of them."""
@@ -197,6 +196,13 @@ class JaxFunction:
             return dense[0]
         stacked = jnp.stack(dense, axis=-1) if dense else jnp.zeros((*batch, 0))
         return _from_columns(stacked, self.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_symbols(function):
+    """A `JaxFunction` as a CasADi function of as many columns."""
+    symbols = [ca.SX.sym("a", size) for size in function.sizes]
+    return ca.Function("numbers", symbols, [function.symbolic(*symbols)])
 
 
 class _Work(dict):

@@ -27,6 +27,7 @@ from rlctrl.reference.two_level import Correction
 LEVELS = 3  # grids in a nest
 LEAVING, COARSE = 0.01, 0.01  # share of transitions, part of the range of V, from which it is said
 FIRST = 0.02  # a policy from the grid below is evaluated until its residual is this part of what it is there
+START = 0.01  # tolerance of the linear V that splines start from
 EXPECTATIONS = ("auto", "transition", "node")
 EVALUATIONS = ("krylov", "successive")
 
@@ -224,7 +225,7 @@ class LevelSolver:
         if self.method.start is not None:
             values = self.method.start.V(bellman.points)
         elif below is None and self.method.order > 1:  # a monotone scheme finds the way from nothing, splines may not
-            linear = replace(self.method, order=1, expectation="auto")
+            linear = replace(self.method, order=1, expectation="auto", tolerance=max(START, self.method.tolerance))
             grid = bellman.grid.with_order(1)
             found = replace(self, method=linear, grids=[grid]).solve(grid, None)
             values, policy = found.values, found.policy

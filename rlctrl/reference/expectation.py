@@ -46,13 +46,12 @@ def noise_first(bellman):
     shifts = _shifts(kernel, nodes, bellman.inputs.candidates[0])
     extended = _extended(grid, np.abs(shifts).max(0), kernel)
     points = extended.points()
-    terms = (grid.order + 1) ** len(grid.axes)
-    matrix = sparse.csr_array((len(points), bellman.size))
-    start = np.arange(0, terms * len(points) + 1, terms)
-    for shift, probability in zip(shifts, np.asarray(mass), strict=True):
-        index, weight = grid.stencil(np.asarray(_settled(kernel, points + shift)))
-        row = sparse.csr_array((probability * weight.reshape(-1), index.reshape(-1), start), shape=matrix.shape)
-        matrix = matrix + row
+    found = [grid.stencil(np.asarray(_settled(kernel, points + shift))) for shift in shifts]
+    index = np.concatenate([i for i, _ in found], -1)
+    weight = np.concatenate([p * w for p, (_, w) in zip(np.asarray(mass), found, strict=True)], -1)
+    start = np.arange(0, index.size + 1, index.shape[1])
+    matrix = sparse.csr_array((weight.reshape(-1), index.reshape(-1), start), shape=(len(points), bellman.size))
+    matrix.sum_duplicates()
     return replace(bellman, expectation=Expectation(extended, matrix))
 
 
@@ -97,4 +96,5 @@ def _extended(grid, reach, kernel):
 def _shifts(kernel, nodes, u):
     """Γw for every noise node, (K, n), of additive noise."""
     x, p = 0.5 * (np.asarray(kernel.low) + np.asarray(kernel.high)), np.asarray(kernel.p)
-    return kernel.update.numbers(x, u, nodes, p) - kernel.update.numbers(x, u, np.zeros_like(nodes), p)
+    rest, *moved = kernel.update.numbers(x, u, np.concatenate([np.zeros_like(nodes[:1]), nodes]), p)
+    return np.array(moved) - rest
