@@ -8,11 +8,20 @@ THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 
 
 def in_threads(work, *pieces) -> list:
-    """work(*piece) for all pieces, as many at once as the machine has cores: JAX and NumPy let go of the interpreter while they compute."""
+    """work(*piece) for all pieces, as many at once as the machine has cores: JAX and NumPy let go of the interpreter while they compute.
+    The calling thread does its share, since waking another one costs as much as a small product."""
     pieces = list(zip(*pieces, strict=True))
-    if len(pieces) == 1:
-        return [work(*pieces[0])]
-    return list(_pool().map(lambda piece: work(*piece), pieces))
+    results: list = [None] * len(pieces)
+
+    def share(first):
+        for k in range(first, len(pieces), THREADS):
+            results[k] = work(*pieces[k])
+
+    others = [_pool().submit(share, k) for k in range(1, min(THREADS, len(pieces)))]
+    share(0)
+    for other in others:
+        other.result()
+    return results
 
 
 @functools.cache

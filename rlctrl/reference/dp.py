@@ -211,7 +211,8 @@ class LevelSolver:
         bellman = replace(bellman, coarse=below and (below.bellman.coarse or Correction.of(below.bellman, below.policy)))
         state = state or self._start(bellman, below)
         kept = bellman.landing_bytes() if bellman.keeps_landings else 0.0
-        return policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep)
+        level = policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep)
+        return replace(level, bellman=replace(bellman))  # without what it kept from one sweep to the next
 
     def _start(self, bellman, below) -> State:
         if below is None:
