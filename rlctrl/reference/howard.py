@@ -205,7 +205,7 @@ def refine(scheme, share, low, values, tolerance, most, show) -> State:
     with the monotone operator of the policy as preconditioner, stable where the second-order differences along the drift are."""
     blend, monotone, rows, bound, sweeps = scheme.blended(share), scheme.blended(0.0), [], np.inf, 0
     greedy, inverse = scheme.improve(blend, values, low.policy), low.inverse
-    similar = None
+    similar = low.inverse
     limit = 10 * float(np.ptp(low.values)) + 1e-12
     for k in range(most):
         goal = _goal(values, tolerance)
