@@ -80,26 +80,42 @@ class Axis:
     def matrix(self, x) -> np.ndarray:
         """Values at coordinates x (k,) from node values: (k, nodes)."""
         rows = np.zeros((len(x), self.size))
-        for index, weight in self.terms(self.place(np.asarray(x))):
-            np.add.at(rows, (np.arange(len(x)), index), weight)
+        index, weight = self.stencil(self.place(np.asarray(x)))
+        np.add.at(rows, (np.arange(len(x))[:, None], index), weight)
         return rows if self.order == 1 else rows @ self.inverse
 
     def terms(self, place):
-        """Coefficient indices and weights at a `place` (...): order+1 pairs, each of shape (...)."""
+        """The pairs of `stencil` one by one, arrays (...): in this form XLA sums them faster."""
+        if self.order > 1:
+            index, weight = self.stencil(place)
+            return [(index[..., j], weight[..., j]) for j in range(self.order + 1)]
+        i, s = self._within(place)
+        return [(i, 0.5 - s), (self._turned(i + 1), 0.5 + s)]
+
+    def stencil(self, place):
+        """Coefficient indices and weights, (..., order+1), at a `place` (...)."""
         xp = module_of(self.nodes, place)
-        i = xp.clip(xp.floor(place), 0, self._last).astype(np.int32)
-        s = place - i - 0.5
+        i, s = self._within(place)
+        s = s[..., None]
         if self.order == 1:
-            weights = [0.5 - s, 0.5 + s]
+            weight = 0.5 + s * np.array([-1.0, 1.0])
         else:
             pieces = xp.asarray(self.pieces)[i]
-            weights = pieces[..., -1]
+            weight = pieces[..., -1]
             for power in range(self.order - 1, -1, -1):
-                weights = weights * s[..., None] + pieces[..., power]
-            weights = [weights[..., j] for j in range(self.order + 1)]
-        first = i if self.order == 1 else xp.asarray(self.starts)[i]
-        turned = lambda index: index if self.period is None else xp.where(index >= self.count, index - self.count, index)
-        return [(turned(first + j), weight) for j, weight in enumerate(weights)]
+                weight = weight * s + pieces[..., power]
+            i = xp.asarray(self.starts)[i]
+        return self._turned(i[..., None] + np.arange(self.order + 1, dtype=np.int32)), weight
+
+    def _within(self, place):
+        """Interval of a place, and how far from its middle, relative to its width."""
+        xp = module_of(self.nodes, place)
+        i = xp.clip(xp.floor(place), 0, self._last).astype(np.int32)
+        return i, place - i - 0.5
+
+    def _turned(self, index):
+        """On a periodic axis the coefficients after the last are the first again."""
+        return index if self.period is None else module_of(index).where(index >= self.count, index - self.count, index)
 
     def place(self, x):
         """Interval of coordinates x (...) plus the part of it that lies below x (outside [0, 1] beyond the grid)."""

@@ -68,19 +68,11 @@ class Grid:
 
     def fit(self, values):
         """Coefficients (prod(shape),) that interpolate node values (prod(shape),)."""
-        return values if self.order == 1 else self._along(values, [axis.inverse for axis in self.axes])
+        return values if self.order == 1 else along(values, [axis.inverse for axis in self.axes])
 
     def resample(self, values, other) -> np.ndarray:
         """Interpolated values at the nodes of another grid, from node values; by one matrix an axis."""
-        return np.asarray(self._along(np.asarray(values), [a.matrix(b.nodes) for a, b in zip(self.axes, other.axes, strict=True)]))
-
-    def _along(self, values, matrices):
-        """One matrix applied along each axis; each brings the next axis to the front."""
-        xp: Any = module_of(values)
-        table = values
-        for matrix in matrices:
-            table = (xp.asarray(matrix) @ table.reshape(matrix.shape[1], -1)).T
-        return table.reshape(-1)
+        return np.asarray(along(np.asarray(values), [a.matrix(b.nodes) for a, b in zip(self.axes, other.axes, strict=True)]))
 
     def places(self, x):
         """Places (see `Axis.place`) of points x (..., d): one array (...) an axis."""
@@ -92,10 +84,12 @@ class Grid:
 
     def stencil_at(self, places):
         """The same at `places`."""
-        pairs = [axis.terms(place) for axis, place in zip(self.axes, places, strict=True)]
-        sides = [axis.count for axis in self.axes]
-        corners = [_corner(corner, sides) for corner in itertools.product(*pairs)]
-        return tuple(module_of(*parts).stack(parts, -1) for parts in zip(*corners, strict=True))
+        index, weight = np.zeros(1, np.int32), np.ones(1)
+        for axis, place in zip(self.axes, places, strict=True):
+            i, w = axis.stencil(place)
+            index = (index[..., :, None] * axis.count + i[..., None, :]).reshape(*place.shape, -1)
+            weight = (weight[..., :, None] * w[..., None, :]).reshape(*place.shape, -1)
+        return index, weight
 
     def evaluate(self, coefficients, x):
         """Interpolated value (...) at points x (..., d); trailing axes of `coefficients` beyond the first are carried along."""
@@ -128,6 +122,15 @@ class Grid:
             return total
 
         return lax.fori_loop(0, side ** (len(self.axes) - 1), leading, start)
+
+
+def along(values, matrices):
+    """A table of values (prod(columns),) under one matrix (rows, columns) along each axis; each brings the next axis to the front."""
+    xp: Any = module_of(values)
+    table = values
+    for matrix in matrices:
+        table = (xp.asarray(matrix) @ table.reshape(matrix.shape[1], -1)).T
+    return table.reshape(-1)
 
 
 def _corner(pairs, sides):

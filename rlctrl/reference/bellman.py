@@ -84,8 +84,8 @@ class Bellman:
 
     def ahead(self, values):
         """Coefficients of what the transitions lead to: V, or W = E V where noise comes first."""
-        coefficients = self.grid.fit(np.asarray(values))
-        return coefficients if self.expectation is None else self.expectation.apply(coefficients)
+        values = np.asarray(values)
+        return self.grid.fit(values) if self.expectation is None else self.expectation.apply(values)
 
     def improve(self, values, policy, mode="all", at=None):
         """T V at the nodes (S,), or at those of another grid `at` (with no more nodes a side than `capacity`), and the maximising inputs

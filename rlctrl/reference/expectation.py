@@ -1,27 +1,28 @@
 """The expectation over additive noise applied to V once, W(y) = E V(y + Γw), instead of once per input."""
 
+import functools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import numpy as np
 from scipy import sparse
 
 from rlctrl.axis import make_axis
-from rlctrl.grid import Grid, continued
+from rlctrl.grid import Grid, along, continued
 from rlctrl.reference.rows import Rows
+
+BLOCK = 10_000_000  # entries of a sparse matrix made at once
+ENTRY = 12.0  # bytes of one that is kept
 
 
 @dataclass(frozen=True, eq=False)
 class Expectation:
-    """E over additive noise on node values: W = Σ_k mass_k V(constrained(y + shift_k)) at the nodes of `grid`."""
+    """E over additive noise: `apply` makes node values of V coefficients of W on `grid`."""
 
     grid: Grid
-    matrix: Any
-
-    def apply(self, coefficients):
-        """Coefficients of W on its grid from those of V."""
-        return self.grid.fit(self.matrix @ coefficients)
+    apply: Callable
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +42,61 @@ class Split:
 
 
 def noise_first(bellman):
-    """The operator with the expectation over additive noise applied once per sweep."""
+    """The operator with the expectation over additive noise applied once per sweep; as it was if that would need more than its `room`."""
     kernel, grid, (nodes, mass) = bellman.kernel, bellman.grid, bellman.rule
-    shifts = _shifts(kernel, nodes, bellman.inputs.candidates[0])
+    shifts, mass = _shifts(kernel, nodes, bellman.inputs.candidates[0]), np.asarray(mass)
     extended = _extended(grid, np.abs(shifts).max(0), kernel)
-    points = extended.points()
-    found = [grid.stencil(np.asarray(_settled(kernel, points + shift))) for shift in shifts]
-    index = np.concatenate([i for i, _ in found], -1)
-    weight = np.concatenate([p * w for p, (_, w) in zip(np.asarray(mass), found, strict=True)], -1)
-    start = np.arange(0, index.size + 1, index.shape[1])
-    matrix = sparse.csr_array((weight.reshape(-1), index.reshape(-1), start), shape=(len(points), bellman.size))
-    matrix.sum_duplicates()
-    return replace(bellman, expectation=Expectation(extended, matrix))
+    apart = _by_axis(shifts, mass)
+    if apart is not None:
+        matrices = [_averaged(kernel, grid, extended, k, *law) for k, law in enumerate(apart)]
+        return replace(bellman, expectation=Expectation(extended, lambda values: along(values, matrices)))
+    width = [min(a.size, a.order + 2 + np.ptp(s) / np.min(a.widths)) for a, s in zip(grid.axes, shifts.T, strict=True)]
+    if ENTRY * math.prod(extended.shape) * math.prod(width) > bellman.room:
+        return bellman
+    matrix = _scattered(kernel, grid, extended, shifts, mass)
+    return replace(bellman, expectation=Expectation(extended, lambda values: extended.fit(matrix @ grid.fit(values))))
+
+
+def _by_axis(shifts, mass):
+    """Per axis the (shifts, masses) of a law under which the axes move independently; None if they do not."""
+    apart = [np.unique((column / (np.max(np.abs(column)) or 1.0)).round(12), return_index=True, return_inverse=True) for column in shifts.T]
+    counts = [len(values) for values, *_ in apart]
+    if math.prod(counts) != len(mass):
+        return None
+    table = np.zeros(counts)
+    np.add.at(table, tuple(place for *_, place in apart), mass)
+    margins = [table.sum(tuple(i for i in range(len(counts)) if i != k)) for k in range(len(counts))]
+    if not np.allclose(table, functools.reduce(np.multiply.outer, margins), rtol=0, atol=1e-15):
+        return None
+    return [(column[first], margin) for column, (_, first, _), margin in zip(shifts.T, apart, margins, strict=True)]
+
+
+def _averaged(kernel, grid, extended, k, shifts, mass):
+    """Along axis k: node values of V → the part of it in the coefficients of W."""
+    axis, wide = grid.axes[k], extended.axes[k]
+    mean = sum(m * axis.matrix(_settled(kernel, axis, k, wide.nodes + shift)) for shift, m in zip(shifts, mass, strict=True))
+    return mean if wide.order == 1 else wide.inverse @ mean
+
+
+def _scattered(kernel, grid, extended, shifts, mass):
+    """Coefficients of V → node values of W where axes move together, a block of rows at a time."""
+    points, pieces = extended.points(), []
+    width = len(mass) * (grid.order + 1) ** len(grid.axes)
+    for rows in np.array_split(points, max(1, len(points) * width // BLOCK)):
+        after = rows[:, None] + shifts
+        after = np.stack([_settled(kernel, axis, k, after[..., k]) for k, axis in enumerate(grid.axes)], -1)
+        index, weight = grid.stencil(after)
+        start = np.arange(0, index.size + 1, width)
+        entries = (mass[:, None] * weight).reshape(-1), index.reshape(-1), start
+        piece = sparse.csr_array(entries, shape=(len(rows), math.prod(grid.shape)))
+        piece.sum_duplicates()
+        pieces.append(piece)
+    return sparse.vstack(pieces, format="csr")
+
+
+def _settled(kernel, axis, k, y):
+    """Coordinates y along axis k after the exit rule (a periodic axis turns them by itself)."""
+    return np.clip(y, float(kernel.low[k]), float(kernel.high[k])) if kernel.exit == "clip" and axis.period is None else y
 
 
 def split(bellman):
@@ -64,9 +108,7 @@ def split(bellman):
     k, kernel, grid = int(moved[0]), bellman.kernel, bellman.grid
     axis = grid.axes[k]
     bends = _bends(axis, shifts[:, k])
-    after = np.add.outer(bends, shifts[:, k])
-    if kernel.exit == "clip" and axis.period is None:
-        after = np.clip(after, float(kernel.low[k]), float(kernel.high[k]))
+    after = _settled(kernel, axis, k, np.add.outer(bends, shifts[:, k]))
     index, weight = Grid((axis,)).stencil(after[..., None])
     matrix = Rows.of(index.reshape(len(bends), -1), (weight * mass[:, None]).reshape(len(bends), -1), axis.size)
     axes = (*grid.axes[:k], make_axis(bends, 1, axis.period), *grid.axes[k + 1 :])
@@ -79,11 +121,6 @@ def _bends(axis, shifts):
     places = np.sort(places if axis.period is None else axis.nodes[0] + np.mod(places - axis.nodes[0], axis.period))
     ends = np.append(places, np.inf if axis.period is None else places[0] + axis.period)
     return places[np.diff(ends) > 1e-14 * np.max(np.abs(places))]
-
-
-@jax.jit
-def _settled(kernel, x):
-    return kernel.constrained(kernel.wrap(x))
 
 
 def _extended(grid, reach, kernel):
