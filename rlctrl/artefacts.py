@@ -32,7 +32,8 @@ class Workspace(NamedTuple):
 
 @contextlib.contextmanager
 def gathered(out: Path, mark: str, resume=False):
-    """A `Workspace` whose artefacts move to `out` at the end; refuses before any work if `out` cannot be written.
+    """A `Workspace` whose artefacts move to `out` at the end; refuses before any work if `out` cannot be written. An interrupt is
+    raised again with a sentence.
 
     `mark` names what is being run: with `resume` the state of an earlier one of that mark is taken up, else it is dropped. Whatever fails
     leaves nothing; a kill or an interrupt leaves the state.
@@ -52,7 +53,8 @@ def gathered(out: Path, mark: str, resume=False):
         _move(space.artefacts, out)
     except KeyboardInterrupt:
         shutil.rmtree(home / "artefacts", ignore_errors=True)
-        raise
+        way_on = "; `--resume` goes on from here" if any((home / "state").glob("*")) else ""
+        raise KeyboardInterrupt(f"{out} was not written{way_on}") from None
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
@@ -103,7 +105,10 @@ def _missing(folder: Path) -> list[Path]:
 
 
 def _move(folder: Path, out: Path):
-    out.mkdir(exist_ok=True)
+    """Into a folder that is there file by file; else at once, so that even a kill leaves no half of it."""
+    if not out.exists():
+        os.replace(folder, out)
+        return
     clash = [out / p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and (out / p.relative_to(folder)).is_dir()]
     require(not clash, "--out", "must not hold folders under the names of the artefacts", str(out), f"Move {clash[:1]} away.")
     for item in sorted(folder.rglob("*")):

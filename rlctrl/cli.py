@@ -89,8 +89,8 @@ def main(arguments=None) -> int:
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
         return _refused(f"needs more memory than there is ({first_line(error)}). Lower memory, batch, shape, paths or points.", 2)
-    except KeyboardInterrupt:
-        print("rlctrl: interrupted; nothing was written. `--resume` goes on from here.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("; ".join(["rlctrl: interrupted", *map(str, error.args)]), file=sys.stderr)
         return 130
     return 0
 
