@@ -547,6 +547,17 @@ def test_an_interrupt_says_whether_there_is_something_to_resume(here, capsys, mo
     assert not (here / "out").exists()
 
 
+def test_the_same_run_twice_at_a_time_is_refused_and_leaves_the_first_alone(here):
+    with artefacts.gathered(here / "out", "0" * 16) as (folder, _):
+        (folder / "summary.json").write_text("{}")
+        with pytest.raises(rc.InputError, match=r"another run of the same file\. Wait for it"), artefacts.gathered(here / "out", "0" * 16):
+            pass
+        with artefacts.gathered(here / "other", "1" * 16):
+            pass
+    assert (here / "out" / "summary.json").read_text() == "{}"
+    assert sorted(p.name for p in here.iterdir()) == ["other", "out"]
+
+
 def test_a_new_folder_appears_at_once(here, monkeypatch):
     replace, moved = os.replace, []
     monkeypatch.setattr(artefacts.os, "replace", lambda source, target: (moved.append(Path(target)), replace(source, target)))
