@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,46 +33,75 @@ class Workspace(NamedTuple):
 
 @contextlib.contextmanager
 def gathered(out: Path, mark: str, resume=False):
-    """A `Workspace` whose artefacts move to `out` at the end; refuses before any work if `out` cannot be written.
+    """A `Workspace` whose artefacts move to `out` at the end; refuses before any work if `out` cannot be written, or while another process
+    runs the same. An interrupt is raised again with a sentence.
 
     `mark` names what is being run: with `resume` the state of an earlier one of that mark is taken up, else it is dropped. Whatever fails
     leaves nothing; a kill or an interrupt leaves the state.
     """
-    made: list[Path] = []
-    home = out.parent / f".rlctrl-{mark[:16]}"
-    try:
+    with contextlib.ExitStack() as stack:
         try:
             _refuse_obstacles(out)
-            made = _missing(out.parent)
-            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_parents(out))
             out.exists()  # raises if the name is too long
-            space = _workspace(home, resume)
+            home = stack.enter_context(_alone(out.parent / f".rlctrl-{mark[:16]}"))
+            space = stack.enter_context(_workspace(home, out, resume))
         except OSError as error:
             raise InputError(f"`--out` must be a folder that can be written; {str(out)[:80]}: {error.strerror}. Choose another.") from None
         yield space
         _move(space.artefacts, out)
+
+
+@contextlib.contextmanager
+def _parents(out):
+    """The folders above `out`; those that were missing go again if nothing came of it."""
+    missing = _missing(out.parent)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for empty in missing if not _exists(out) else []:
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+
+
+@contextlib.contextmanager
+def _alone(home):
+    """The folder `home`, made if missing, for this process alone: a lock that falls with the process, be it killed."""
+    home.mkdir(exist_ok=True)
+    with open(home / "lock", "a") as lock:
+        try:
+            if os.name == "posix":
+                fcntl = import_module("fcntl")
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError("`--out` is being written by another run of the same file. Wait for it, or name another folder.") from None
+        except OSError:  # a file system without locks
+            pass
+        yield home
+
+
+@contextlib.contextmanager
+def _workspace(home, out, resume):
+    waiting = any((home / "state").glob("*"))
+    try:
+        rule = "needs an earlier run of the same file, seed and version, killed beside this `--out`"
+        require(waiting or not resume, "--resume", rule, str(home.parent), "Leave it out to begin anew.")
+        for name in Workspace._fields:
+            if not (resume and name == "state"):
+                shutil.rmtree(home / name, ignore_errors=True)
+            (home / name).mkdir(exist_ok=True)
+        yield Workspace(home / "artefacts", home / "state")
     except KeyboardInterrupt:
-        shutil.rmtree(home / "artefacts", ignore_errors=True)
-        raise
+        kept = any((home / "state").glob("*"))
+        shutil.rmtree(home / "artefacts" if kept else home, ignore_errors=True)
+        way_on = "; `--resume` goes on from here" if kept else ""
+        raise KeyboardInterrupt(f"{out} was not written{way_on}") from None
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
     else:
         shutil.rmtree(home, ignore_errors=True)
-    finally:
-        for empty in (home / "state", home, *(made if not _exists(out) else [])):
-            with contextlib.suppress(OSError):
-                empty.rmdir()
-
-
-def _workspace(home, resume):
-    waiting = home.is_dir() and any((home / "state").glob("*"))
-    rule = "needs an earlier run of the same file, seed and version, killed beside this `--out`"
-    require(waiting or not resume, "--resume", rule, str(home.parent), "Leave it out to begin anew.")
-    shutil.rmtree(home if not resume else home / "artefacts", ignore_errors=True)
-    for name in Workspace._fields:
-        (home / name).mkdir(parents=True, exist_ok=True)
-    return Workspace(home / "artefacts", home / "state")
 
 
 def _exists(path):
@@ -103,7 +133,10 @@ def _missing(folder: Path) -> list[Path]:
 
 
 def _move(folder: Path, out: Path):
-    out.mkdir(exist_ok=True)
+    """Into a folder that is there file by file; else at once, so that even a kill leaves no half of it."""
+    if not out.exists():
+        os.replace(folder, out)
+        return
     clash = [out / p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and (out / p.relative_to(folder)).is_dir()]
     require(not clash, "--out", "must not hold folders under the names of the artefacts", str(out), f"Move {clash[:1]} away.")
     for item in sorted(folder.rglob("*")):

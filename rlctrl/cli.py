@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from rlctrl.errors import InputError, NotConverged, first_line
 from rlctrl.storage import make_folder
 
+POLICIES = ("reference", "lqr", "lqr_clipped", "mpc")  # that a simulation may always ask for
 CODES = "exit codes: 0 done, 2 bad input, 3 not converged, 130 interrupted"
 
 
@@ -37,7 +39,7 @@ OPTIONS = {
     "out": (("--out",), {"metavar": "DIR", "help": "folder for the artefacts (default: runs/<name>-<time>)"}),
     "seed": (("--seed",), {"type": int, "metavar": "N", "help": "overrides the seed of the file"}),
     "resume": (("--resume",), {"action": "store_true", "help": "go on from where a killed run of the same file stood"}),
-    "policy": (("--policy",), {"metavar": "NAME", "help": "reference, lqr, lqr_clipped, mpc, or one of [policies] (default: reference)"}),
+    "policy": (("--policy",), {"metavar": "NAME", "help": f"{', '.join(POLICIES)}, or one of [policies] (default: reference)"}),
     "checkpoint": (("--checkpoint",), {"metavar": "FILE.npz", "help": "state of a long GridDP solve, to go on from if it exists"}),
     "to": (("--to",), {"choices": ("c", "casadi"), "default": "c", "help": "C source (default), or files for casadi.Function.load"}),
     "latex": (("--latex",), {"action": "store_true", "help": "also tables.tex (booktabs) and cite.bib"}),
@@ -87,8 +89,8 @@ def main(arguments=None) -> int:
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
         return _refused(f"needs more memory than there is ({first_line(error)}). Lower memory, batch, shape, paths or points.", 2)
-    except KeyboardInterrupt:
-        print("rlctrl: interrupted; nothing was written. `--resume` goes on from here.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("; ".join(["rlctrl: interrupted", *map(str, error.args)]), file=sys.stderr)
         return 130
     return 0
 
@@ -193,8 +195,16 @@ def _new(options):
 
 
 def _completion(options):
-    words = {name: [w for o in c.options for w in OPTIONS[o][0] if w.startswith("--")] for name, c in COMMANDS.items()}
-    print(import_module("rlctrl.completion").script(options.shell, words))
+    table = {name: (c.help, {word: values for option in c.options for word, values in _offered(option)}) for name, c in COMMANDS.items()}
+    print(import_module("rlctrl.completion").script(options.shell, table))
+
+
+def _offered(option):
+    """The long word of an option, "" for an argument without one, with the values to offer after it; None where it takes no value."""
+    words, settings = OPTIONS[option]
+    known = {"plant": import_module("plants").names, "policy": lambda: POLICIES}
+    values = known[option]() if option in known else settings.get("choices", ())
+    return [(w if w.startswith("-") else "", None if "action" in settings else values) for w in words if not re.fullmatch("-.", w)]
 
 
 def _plants(options):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -111,7 +112,7 @@ def test_export_writes_what_has_a_closed_form(here, capsys):
     assert {Path(p).name for p in capsys.readouterr().out.split()} == {"critic.casadi", "value.casadi", "policy.casadi"}
     assert main(["export", "t"]) == 0
     assert {p.name for p in (here / "t" / "export").glob("*.c")} == {"critic.c", "value.c", "policy.c"}
-    loaded = {n: ca.Function.deserialize((here / "t" / "export" / f"{n}.casadi").read_text()) for n in ("critic", "value", "policy")}
+    loaded = {n: ca.Function.load(str(here / "t" / "export" / f"{n}.casadi")) for n in ("critic", "value", "policy")}
     reference, q = rc.Reference.load(here / "t" / "reference.npz"), load_record(here / "t" / "critic.npz", CriticQ)
     x, u = np.array([0.3]), np.array([-0.2])
     assert float(loaded["critic"](x, u)) == pytest.approx(float(q.at(x, u)), rel=1e-12)
@@ -218,10 +219,37 @@ def test_completion_names_every_command(capsys, shell):
     assert main(["completion", shell]) == 0
     said = capsys.readouterr().out
     assert [c for c in COMMANDS if c not in said] == []
-    if shell == "bash":
-        asked = said + '\nCOMP_WORDS=(rlctrl run --res); COMP_CWORD=2; _rlctrl; echo "${COMPREPLY[@]}"'
-        done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
-        assert done.stdout.split() == ["--resume"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("comp", "compare completion"),
+        ("run --res", "--resume"),
+        ("run small.toml --out ", ""),  # where no words are offered, files are
+        ("run ", ""),
+        ("plants pendulum_", "pendulum_friction pendulum_motor"),
+        ("plants --", "--figure"),
+        ("plants --figure ", ""),
+        ("simulate small.toml --policy l", "lqr lqr_clipped"),
+        ("export results --to ", "c casadi"),
+        ("completion ", "bash zsh fish"),
+    ],
+)
+def test_completion_offers_commands_options_and_values(capsys, typed, offered):
+    main(["completion", "bash"])
+    words = ["rlctrl", *typed.split(" ")]
+    asked = f"{capsys.readouterr().out}\nCOMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _rlctrl; echo ${{COMPREPLY[@]}}"
+    assert subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout.strip() == offered
+
+
+def test_completion_of_fish_offers_options_and_values(capsys):
+    main(["completion", "fish"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "complete -c rlctrl -n '__fish_seen_subcommand_from run' -l resume" in lines
+    assert "complete -c rlctrl -n '__fish_seen_subcommand_from export' -l to -r -f -a 'c casadi'" in lines
+    (plants,) = [line for line in lines if "_from plants' -f -a '" in line]
+    assert {"pendulum", "quadrotor"} < set(plants.replace("'", " ").split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

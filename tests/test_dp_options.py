@@ -272,6 +272,14 @@ def test_a_target_that_cannot_be_reached_is_said():
         rc.solve(problem, rc.GridDP(shape=41, iterations=30))
 
 
+def test_the_time_to_a_target_on_a_line_is_the_number_of_steps():
+    """The first policies may never arrive, which leaves the progress bar without a bound: no warning comes of it."""
+    plant = rc.Plant("line", [rc.Signal("x", "m", -1, 1)], [rc.Signal("v", "m/s", -1, 1)], drift=lambda x, u, p: u[0])
+    problem = rc.Problem(plant, lambda x, u: ca.SX(-0.05), gamma=1.0, dt=0.05, target=lambda x: ca.fabs(x[0]) - 0.12)
+    found = rc.solve(problem, rc.GridDP(shape=81), progress=True)
+    np.testing.assert_allclose(found.V([[0.5], [-0.8], [0.1]]), [-0.4, -0.7, 0.0], atol=1e-9)
+
+
 def test_a_box_that_is_left_and_a_coarse_quadrature_are_said():
     plant = plants.linear([[0.5]], [[1.0]], F=[[1.5]], state_max=1.0, input_max=0.5)
     reward = lambda x, u: -ca.fabs(x[0])

@@ -16,7 +16,7 @@ from scipy.io import loadmat
 
 import plants
 import rlctrl as rc
-from rlctrl import experiment, plots
+from rlctrl import artefacts, experiment, plots
 from rlctrl.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -532,7 +532,41 @@ def test_an_interrupt_leaves_nothing(here, capsys, monkeypatch):
     before = files(here)
     assert main(["run", "tiny.toml", "--out", "new/out"]) == 130
     assert files(here) == before
-    assert capsys.readouterr().err.startswith("rlctrl: interrupted")
+    assert capsys.readouterr().err == "rlctrl: interrupted; new/out was not written\n"
+
+
+def test_an_interrupt_says_whether_there_is_something_to_resume(here, capsys, monkeypatch):
+    def interrupted(_experiment, _command, state, _progress):
+        (state / "training.npz").write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "execute", interrupted)
+    (here / "tiny.toml").write_text(BASE, encoding="utf-8")
+    assert main(["run", "tiny.toml", "--out", "out"]) == 130
+    assert capsys.readouterr().err == "rlctrl: interrupted; out was not written; `--resume` goes on from here\n"
+    assert not (here / "out").exists()
+
+
+def test_the_same_run_twice_at_a_time_is_refused_and_leaves_the_first_alone(here):
+    with artefacts.gathered(here / "out", "0" * 16) as (folder, _):
+        (folder / "summary.json").write_text("{}")
+        with pytest.raises(rc.InputError, match=r"another run of the same file\. Wait for it"), artefacts.gathered(here / "out", "0" * 16):
+            pass
+        with artefacts.gathered(here / "other", "1" * 16):
+            pass
+    assert (here / "out" / "summary.json").read_text() == "{}"
+    assert sorted(p.name for p in here.iterdir()) == ["other", "out"]
+
+
+def test_a_new_folder_appears_at_once(here, monkeypatch):
+    replace, moved = os.replace, []
+    monkeypatch.setattr(artefacts.os, "replace", lambda source, target: (moved.append(Path(target)), replace(source, target)))
+    with artefacts.gathered(here / "out", "0" * 16) as (folder, _):
+        (folder / "figures").mkdir()
+        (folder / "figures" / "first.pdf").write_text("")
+        (folder / "summary.json").write_text("{}")
+    assert moved == [here / "out"]
+    assert sorted(p.name for p in (here / "out").rglob("*")) == ["figures", "first.pdf", "summary.json"]
 
 
 @pytest.mark.usefixtures("run", "without_figures")

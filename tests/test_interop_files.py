@@ -289,6 +289,15 @@ def test_pairs_are_what_quantecon_takes(tables):
     np.testing.assert_allclose(found.v[:-1], iterated(tables), atol=1e-5)
 
 
+def test_what_gives_no_probabilities_is_refused():
+    leaves = rc.Problem(**plants.defaults("car_replacement"))  # exit="free", and the next mileage lies beyond the grid
+    with pytest.raises(rc.InputError, match=r"`exit` must not extrapolate.*got 'free \(-0.16\)'.*Use exit=\"clip\""):
+        finite_problem(leaves, rc.GridDP(shape=9))
+    undefined = rc.Problem(plants.double_integrator(), lambda x, u: -ca.sqrt(x[0]), gamma=0.9, dt=0.1)
+    with pytest.raises(rc.InputError, match="`problem` must have finite rewards"):
+        finite_problem(undefined, rc.GridDP(shape=(7, 7), inputs=3))
+
+
 def read_petsc(path):
     """A sparse matrix from PETSc's binary format."""
     data = path.read_bytes()

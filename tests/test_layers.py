@@ -53,6 +53,7 @@ LAZY = {
         "rlctrl.cli",
         "rlctrl.interop.gymnasium",
     ),  # the registered environments are of the plants
+    "fcntl": ("rlctrl.artefacts",),  # locks, where the system has them
     "pandas": ("rlctrl.interop.tables",),
     "rlctrl.interop.folder": ("rlctrl.cli",),
     "rlctrl.interop.control": ("rlctrl.exchange",),  # methods of Plant and Trajectory that need other packages

@@ -15,6 +15,7 @@ import plants
 import rlctrl as rc
 from rlctrl import plots
 from rlctrl.cli import main
+from rlctrl.plots import animation
 from rlctrl.plots.animation import _frames, _palette
 from rlctrl.plots.plant import PATHS, portrait, portrait_layout
 from rlctrl.plots.shapes import DRAWINGS
@@ -243,6 +244,24 @@ def test_a_gif_shows_the_path_in_real_time_and_for_ever(tmp_path):
     assert len({frame.tobytes() for frame, _ in frames}) == 10
     assert path.animate(tmp_path / "b.gif").read_bytes() == (tmp_path / "a.gif").read_bytes()
     assert len(film(path.animate(tmp_path / "c.gif", every=4, fps=10))[0]) == 4  # samples 0, 4, 8 and the last
+
+
+def test_the_size_of_an_input_is_written_within_the_frame(monkeypatch):
+    """As wide as it may get: a number far below its bound took an exponent and ran out of the picture."""
+    written, show = {}, animation._show
+
+    def noted(ax, artist):
+        if hasattr(artist, "get_text"):
+            written[artist.get_text()] = artist.get_window_extent().x1 <= ax.get_figure().bbox.width
+        show(ax, artist)
+
+    monkeypatch.setattr(animation, "_show", noted)
+    path = motion("pendulum", steps=3)
+    for size in (-1.23456e-5, -9.99, -0.0375):
+        next(_frames(replace(path, u=np.full_like(path.u, size)), 0, [1], DRAWN["pendulum"], "title"))
+    assert written == {"t = 0.05 s": True, "0.00": True, "−9.99": True, "−0.04": True}
+    cases = (-2e-7, 1e-6), (1234.4, 4000), (-0.0015, 0.002)
+    assert [animation._reading(value, size) for value, size in cases] == ["−2·10⁻⁷", "1234", "−0.00150"]
 
 
 def test_three_hundred_frames_are_small(tmp_path):

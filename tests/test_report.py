@@ -261,7 +261,11 @@ def test_returns_have_a_column_a_policy_and_a_row_a_measure(tmp_path):
 
 @pytest.mark.skipif(not (shutil.which("pdflatex") and shutil.which("bibtex")), reason="needs TeX")
 def test_tex_sets_tables_and_citation_within_the_page(tmp_path):
-    for name, summary in (("run", RUN), ("solve", SOLVE)):
+    returns = {
+        name: {"mean": -123.45, "ci95": 1.234e-8, "settling_time": 12.35} for name in ("dp", "lqr", "lqr_clipped", "critic", "actor")
+    }
+    wide = {"returns": returns | {f"formula_{k}": returns["dp"] for k in (1, 2)}, "regret": returns}
+    for name, summary in (("run", RUN), ("wide", RUN | wide), ("solve", SOLVE)):
         folder = leave(tmp_path / name, summary)
         write(folder, latex=True)
         page = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{tables}\nocite{*}"

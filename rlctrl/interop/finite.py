@@ -69,7 +69,8 @@ def _petsc(matrix: Any) -> bytes:
 def finite_problem(problem: Problem, method) -> FiniteProblem:
     """The tables of a problem on the finest grid of a `GridDP` method of order 1, with the candidates of its inputs (not refined).
 
-    Needs S·A·K·2^n numbers, K noise nodes. Raises `InputError` for splines, which are no probabilities.
+    Needs S·A·K·2^n numbers, K noise nodes. Raises `InputError` for what gives no probabilities: splines, and next states beyond the grid
+    that exit="free" extrapolates; and where plant or reward is no finite number.
     """
     require(isinstance(method, GridDP), "method", "must be an rc.GridDP", method, "Pass rc.GridDP(shape=…).")
     require(method.order == 1, "order", "must be 1: weights of splines can be negative", method.order, "Use order=1.")
@@ -82,5 +83,16 @@ def finite_problem(problem: Problem, method) -> FiniteProblem:
     rewards = np.stack([operator.constant for operator in operators], 1)
     transitions = stacked[order] / gamma
     transitions.sum_duplicates()
+    _check(problem, rewards, transitions.data)
     transitions.data = np.maximum(transitions.data, 0.0)  # a point on a node may lie 1e-16 beyond it
     return FiniteProblem(bellman.points, np.asarray(bellman.inputs.candidates), rewards, transitions, gamma)
+
+
+def _check(problem, rewards, weights):
+    odd = int(np.sum(~np.isfinite(rewards)))
+    require(
+        not odd, "problem", "must have finite rewards and next states at all nodes", f"{odd} others", "Move the box, or lower `margin`."
+    )
+    least = float(np.min(weights, initial=0.0))
+    rule = "must not extrapolate beyond the grid, which takes weights below 0"
+    require(least > -1e-9, "exit", rule, f"{problem.exit} ({least:.2g})", 'Use exit="clip" or "absorb", or a wider box.')

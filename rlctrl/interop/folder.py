@@ -1,6 +1,7 @@
 """What a run left in its folder, as CasADi Functions or C files for use elsewhere."""
 
 import json
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,8 @@ def _parts(folder):
 def _write(function: ca.Function, path):
     if path.suffix == ".c":
         return write_c(function, path)
-    text = function.serialize()
-    write_whole(path, lambda file: file.write(text.encode()))
+    with tempfile.TemporaryDirectory() as folder:  # what serialize() gives is no file for Function.load
+        function.save(str(Path(folder) / path.name))
+        data = (Path(folder) / path.name).read_bytes()
+    write_whole(path, lambda file: file.write(data))
     return path

@@ -16,7 +16,7 @@ from PIL import Image
 
 from rlctrl.errors import first_line, require, require_number, require_whole
 from rlctrl.plant import box
-from rlctrl.plots.drawing import COLOURS, GREY, STYLE
+from rlctrl.plots.drawing import COLOURS, GREY, STYLE, number
 from rlctrl.plots.shapes import FORCE, drawing_of
 from rlctrl.storage import write_whole
 
@@ -61,7 +61,8 @@ def _frames(trajectory, which, shown, drawing, title):
     """Frames (height, width, 3) in turn: what stands still is drawn once, the strokes anew for each."""
     x, u = trajectory.x[which], trajectory.u[which]
     u = np.vstack([u, u[-1:]])
-    share = _shares(u, trajectory.inputs)
+    sizes = _sizes(u, trajectory.inputs)
+    share = np.clip(np.nan_to_num(u / sizes), -1, 1)
     canvas, scene, bars = _stage(x[: shown[-1] + 1], trajectory, drawing, title)
     still, size = canvas.copy_from_bbox(canvas.figure.bbox), np.ptp(scene.get_xlim())
     counted = np.array_equal(trajectory.t, np.arange(len(trajectory.t)))  # no sampling time, or one of 1 s
@@ -74,7 +75,7 @@ def _frames(trajectory, which, shown, drawing, title):
         _show(scene, scene.text(0.02, 0.98, clock, transform=scene.transAxes, va="top"))
         for j, row in enumerate(share[k]):
             _show(bars, bars.add_line(Line2D([0, row], [-j, -j], **FORCE | {"linewidth": 6, "solid_capstyle": "butt"})))
-            _show(bars, bars.text(1.05, -j, f"{u[k, j]:.3g}".replace("-", "−"), va="center"))
+            _show(bars, bars.text(1.4, -j, _reading(u[k, j], sizes[j]), va="center", ha="right"))
         yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
@@ -84,12 +85,18 @@ def _show(ax, artist):
     artist.remove()
 
 
-def _shares(u, inputs):
-    """Inputs (k, m) over the largest size that each may have (an open one: has), within ±1."""
+def _sizes(u, inputs):
+    """The largest size that each of the inputs (k, m) may have (an open one: has), 1 for none."""
     low, high = box(inputs)
     largest = np.maximum(np.abs(low), np.abs(high))
-    largest = np.where(np.isfinite(largest), largest, np.max(np.abs(u), 0))
-    return np.clip(np.nan_to_num(u / np.where(largest > 0, largest, 1.0)), -1, 1)
+    largest = np.where(np.isfinite(largest), largest, np.nanmax(np.abs(u), 0, initial=0.0))
+    return np.where(largest > 0, largest, 1.0)
+
+
+def _reading(value, size):
+    """An input as text, to a hundredth of its largest size or better and short enough for the margin."""
+    places = 2 - int(np.floor(np.log10(size)))
+    return f"{value:z.{max(0, places)}f}".replace("-", "−") if -3 < places < 6 else number(value, 2)
 
 
 def _stage(x, trajectory, drawing, title):
@@ -106,7 +113,7 @@ def _stage(x, trajectory, drawing, title):
         axis.set_label_text(label or "")
     scene.spines[:].set_visible(False)
     bars.set(
-        xlim=(-1, 1.35), ylim=(0.5 - m, 0.5), xticks=[], yticks=[-j for j in range(m)], yticklabels=[s.label for s in trajectory.inputs]
+        xlim=(-1, 1.4), ylim=(0.5 - m, 0.5), xticks=[], yticks=[-j for j in range(m)], yticklabels=[s.label for s in trajectory.inputs]
     )
     bars.tick_params(length=0)
     bars.spines[:].set_visible(False)

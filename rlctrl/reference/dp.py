@@ -106,9 +106,7 @@ class GridDP:
             note = "×".join(map(str, grid.shape))
 
             def show(rows, goal, done=done, share=share, note=note):
-                first = max(rows[0][2], 10 * goal)
-                fraction = np.log(first / max(rows[-1][2], goal)) / np.log(first / goal)
-                bar.to(done + share * fraction, f"{note} nodes, bound {rows[-1][2]:.1e} → {goal:.1e}")
+                bar.to(done + share * _way(rows, goal), f"{note} nodes, bound {rows[-1][2]:.1e} → {goal:.1e}")
 
             keep = lambda state, number=number: checkpoint.keep(number, state)
             levels.append(solver.solve(grid, levels[-1] if levels else None, show, keep, checkpoint.state(number)))
@@ -286,6 +284,13 @@ def _halved(axis, turns):
     if isinstance(axis, tuple):
         return axis[::2] if turns or len(axis) % 2 else (*axis[:-1:2], axis[-1])
     return axis // 2 if turns else (axis + 1) // 2
+
+
+def _way(rows, goal):
+    """The part of the way to the goal that lies behind, by the logarithm of the bound; without discount there may be no bound at first."""
+    known = [bound for *_, bound in rows if np.isfinite(bound)] or [10 * goal]
+    first = max(known[0], 10 * goal)
+    return np.log(first / max(known[-1], goal)) / np.log(first / goal)
 
 
 def _size(grid):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import textwrap
 import unicodedata
 
 from rlctrl.report.html import SUBSCRIPT, is_number
@@ -20,6 +21,7 @@ SIGNS = {
 LETTERS = {"e": "e", "e*": "e^*", "r": "r", "λ": r"\lambda"}
 ACCENTS = {"\N{COMBINING TILDE}": r"\tilde", "\N{COMBINING CIRCUMFLEX ACCENT}": r"\hat"}
 
+WIDEST = 5  # policies in a table
 SMALL = r"\footnotesize\setlength{\tabcolsep}{2.5pt}"  # five columns of numbers fit the narrowest common page
 
 
@@ -65,11 +67,18 @@ def tabular(caption, label, head, rows) -> str:
     """A floating table; columns of numbers to the right."""
     right = [all(is_number(row[k]) or row[k] is None for row in rows) for k in range(len(head))]
     cells = lambda row: [latex_number(v) if r else latex(v) for r, v in zip(right, row, strict=True)]
-    lines = [" & ".join(map(latex, head)), *(" & ".join(cells(row)) for row in rows)]
+    stacked = [_stacked(title, "r" if r else "l") for title, r in zip(head, right, strict=True)]
+    lines = [" & ".join(stacked), *(" & ".join(cells(row)) for row in rows)]
     body = "\n".join([r"\toprule", rf"{lines[0]} \\", r"\midrule", *[rf"{line} \\" for line in lines[1:]], r"\bottomrule"])
     columns = "".join("r" if r else "l" for r in right)
     top = "\n".join([r"\begin{table}", r"\centering", SMALL, rf"\caption{{{latex(caption)}}}", rf"\label{{tab:{label}}}", ""])
     return f"{top}\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n\\end{{table}}\n"
+
+
+def _stacked(title, side) -> str:
+    """A heading in lines of about ten signs, so that it is no wider than the numbers below."""
+    lines = r" \\ ".join(latex(line) for line in textwrap.wrap(str(title), 10, break_long_words=False))
+    return rf"\shortstack[{side}]{{{lines}}}" if r"\\" in lines else lines
 
 
 def tables(folder) -> str:
@@ -85,10 +94,15 @@ def tables(folder) -> str:
         budget = [(cause, size, share) for cause, size, share, _ in budget_rows(s)]
         found = [tabular(f"Headline numbers of {asked}", "headline", ("quantity", "value"), _headline(s))]
         found += [tabular("Error budget: parts of Q* − Q̂", "budget", ("part", "rms", "share of mean square"), budget)] if budget else []
-        turned = list(zip(*rows, strict=True))  # a column a policy: their measures side by side are wider than a page
-        measures = [(name, *values) for name, values in zip(head[1:], turned[1:], strict=True)] if rows else []
-        found += [tabular("Discounted returns with 95 % intervals", "returns", (head[0], *turned[0]), measures)] if rows else []
+        found += [_returns(head, rows[k : k + WIDEST], k // WIDEST) for k in range(0, len(rows), WIDEST)]
     return "% needs \\usepackage{booktabs}\n" + "\n".join(found)
+
+
+def _returns(head, rows, part):
+    """A column a policy: their measures side by side are wider than a page."""
+    names, *measures = zip(*rows, strict=True)
+    lines = [(name, *values) for name, values in zip(head[1:], measures, strict=True)]
+    return tabular("Discounted returns with 95 % intervals", f"returns{part + 1 if part else ''}", (head[0], *names), lines)
 
 
 def _headline(s):
