@@ -49,6 +49,10 @@ class ClosedPolicy(Policy):
 
     function: JaxFunction
 
+    @property
+    def n(self):
+        return self.function.sizes[0]
+
     def act(self, x):
         return self.function(x)
 
