@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlctrl.errors import InputError, NotConverged, first_line
+from rlctrl.errors import InputError, NotConverged, lack_of_memory
 from rlctrl.storage import make_folder
 
 CODES = "exit codes: 0 done, 2 bad input, 3 not converged, 130 interrupted"
@@ -84,9 +84,9 @@ def main(arguments=None) -> int:
     except NotConverged as error:
         return _refused(error, 3)
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+        if (lack := lack_of_memory(error)) is None:
             raise
-        return _refused(f"needs more memory than there is ({first_line(error)}). Lower memory, batch, shape, paths or points.", 2)
+        return _refused(lack, 2)
     except KeyboardInterrupt:
         print("rlctrl: interrupted; nothing was written. `--resume` goes on from here.", file=sys.stderr)
         return 130

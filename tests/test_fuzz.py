@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import plants
 import rlctrl as rc
-from rlctrl import converse
+from rlctrl import converse, errors
 from rlctrl.analysis import coverage, e_star, score, sources, width_study
 from rlctrl.errors import strict
 from rlctrl.kinds import Numbers
@@ -259,3 +259,33 @@ def test_density_on_a_circle_integrates_to_one_however_wide_the_noise():
         problem = rc.Problem(plant, lambda x, u: -(x[0] ** 2), 0.9, 1.0)
         mass = np.exp(problem.logpdf(grid, [0.3], [0.0])).sum() * 2 * math.pi / len(grid)
         assert mass == pytest.approx(1, abs=1e-12)
+
+
+HUGE = 2**62
+SIZES = [
+    ("simulate", {"steps": HUGE}),
+    ("monte_carlo", {"paths": HUGE}),
+    ("compare", {"paths": 10**12}),
+    ("sample", {"size": HUGE}),
+    ("train", {"scheme": rc.ReplayTD(memory=HUGE)}),
+    ("train", {"scheme": rc.ReplayTD(memory=4, batch=HUGE)}),
+    ("train", {"scheme": rc.ReplayTD(memory=4, horizon=HUGE)}),
+    ("train", {"critic": rc.Critic(hidden=HUGE)}),
+    ("train", {"policy": rc.Actor(hidden=HUGE)}),
+    ("solve", {"method": rc.HJB(shape=10**12)}),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), SIZES)
+def test_more_memory_than_there_is_is_one_sentence(calls, name, given):
+    function, arguments = calls[name]
+    assert re.search(r"needs [0-9.e+]+ GiB|needs more memory than there is", refusal(function, **arguments | given) or "nothing")
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 TiB"), RuntimeError("RESOURCE_EXHAUSTED: 9 TiB\nmore")])
+def test_a_lack_of_memory_is_said_of_what_was_called(error):
+    @strict
+    def filled(_: Numbers):
+        raise error
+
+    assert refusal(filled, [1.0]) == f"`{filled.__qualname__}` {errors.lack_of_memory(error)}"
