@@ -140,6 +140,8 @@ def _calls(folder):
         "stochastic": (converse.stochastic, matrices | {"rotation": lambda s: np.eye(1), "gamma": 0.9, "states": None, "inputs": None}),
         "discrete": (converse.discrete, quadratic | {"gamma": 0.9, "dt": 0.1, "quadrature": 3}),
         "continuous": (partial(converse.continuous, plant, lambda x: x[0] ** 2), {"R": [[1.0]], "discount_rate": 0.1, "dt": 0.1}),
+        "givens": (converse.givens, {"n": 2, "i": 0, "j": 1, "angle": 0.5}),
+        "cost_to_go": (converse.continuous, {"plant": plant, "cost_to_go": lambda x: x[0] ** 2, "R": [[1.0]]}),
         "score": (score, {"problem": free, "reference": ref, "Q": ref.Q, "policy": ref.policy, "points": 8, "steps": 2, "inputs": 3}),
         "sources": (sources, {"run": run, "x": [1.0], "u": [0.5], "steps": 3, "paths": 2, "seed": 0}),
         "coverage": (coverage, {"run": run, "paths": 2, "steps": 3, "quantile": 0.9, "seed": 0}),
@@ -200,6 +202,21 @@ def test_calls_give_a_result_or_a_sentence(calls, data):
         ("save", "path", "/"),
         ("stochastic", "R", [[0.0]]),  # singular
         ("stochastic", "P", [[math.inf]]),
+        ("stochastic", "rotation", lambda s: np.eye(2)),  # another size
+        ("stochastic", "rotation", lambda s: 2 * ca.SX.eye(1)),  # no rotation
+        ("stochastic", "rotation", lambda s: 1 / 0),
+        ("stochastic", "Q", [[3.0]]),
+        ("discrete", "V", lambda x: ca.vertcat(x[0], x[0])),
+        ("discrete", "policy", lambda x: x[7]),
+        ("cost_to_go", "cost_to_go", lambda x: x[7] ** 2),
+        ("cost_to_go", "cost_to_go", lambda x: ca.SX.sym("free")),
+        ("cost_to_go", "exit", "clip"),
+        ("givens", "n", 2.5),
+        ("givens", "i", -1),  # CasADi would count from the end
+        ("givens", "j", 5),
+        ("givens", "j", 0),  # a plane has two axes
+        ("givens", "angle", "s"),
+        ("givens", "angle", ca.SX.sym("s", 2)),
         ("discretize", "dt", 1e200),
         ("difference", "b", "nobody"),
         ("score", "reference", rc.Riccati()),
