@@ -129,8 +129,8 @@ def test_a_covariance_is_one(covariance):
 
 def test_a_constant_value_is_accepted_up_to_rounding():
     plant = plants.linear(A=[[-1.0]], B=[[1.0]])
-    problem = rc.Problem(plant, lambda x, u: 0.07 - u[0] ** 2, gamma=0.9, dt=0.1, exit="free")
-    ref = rc.solve(problem, rc.Exact(V=lambda x: 0.7 + 0 * x[0], policy=lambda x: 0 * x))
-    assert abs(ref.V([0.5]) - 0.7) <= ref.error <= 1e-12
-    with pytest.raises(rc.InputError, match="`V` must solve the Bellman equation"):
-        rc.solve(problem, rc.Exact(V=lambda x: 0.7 + 1e-9 + 0 * x[0], policy=lambda x: 0 * x))
+    problem, method = converse.continuous(plant, lambda x: 1.0, [[1.0]], 0.1)
+    ref = rc.solve(problem, method)
+    assert abs(ref.V([0.5]) + 1) <= ref.error <= 1e-11
+    with pytest.raises(rc.InputError, match="`V` must solve the HJB equation"):
+        rc.solve(problem, rc.Exact(V=lambda x: -1 + 1e-9 + 0 * x[0], policy=lambda x: 0 * x, hjb=True))
