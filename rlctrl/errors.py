@@ -9,7 +9,8 @@ import numpy as np
 
 from rlctrl.kinds import is_numeric, is_real, is_whole, kind_of
 
-TOO_LARGE = ("RESOURCE_EXHAUSTED", "Maximum allowed dimension exceeded", "array is too big")  # JAX and NumPy, of memory
+# JAX and NumPy, of memory
+TOO_LARGE = ("RESOURCE_EXHAUSTED", "Maximum allowed dimension exceeded", "Maximum allowed size exceeded", "array is too big")
 
 
 class InputError(ValueError, TypeError):

@@ -196,6 +196,7 @@ def test_calls_give_a_result_or_a_sentence(calls, data):
         ("Signal", "low", ca.SX.sym("s")),
         ("Riccati", "time", np.zeros(3)),  # a comparison whose truth is ambiguous
         ("GridDP", "inputs", [[1, 2], [3]]),
+        ("Spectral", "inputs", math.nan),
         ("ReplayTD", "rate", np.zeros(3)),
         ("train", "checkpoint", True),
         ("train", "checkpoint", "a\0b"),
@@ -290,6 +291,7 @@ SIZES = [
     ("train", {"critic": rc.Critic(hidden=HUGE)}),
     ("train", {"policy": rc.Actor(hidden=HUGE)}),
     ("solve", {"method": rc.HJB(shape=10**12)}),
+    ("solve", {"method": rc.HJB(shape=21, margin=2.0**70)}),
 ]
 
 
