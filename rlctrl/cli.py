@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlctrl.errors import InputError, NotConverged, first_line
+from rlctrl.errors import InputError, NotConverged, lack_of_memory
 from rlctrl.storage import make_folder
 
 POLICIES = ("reference", "lqr", "lqr_clipped", "mpc")  # that a simulation may always ask for
@@ -86,9 +86,9 @@ def main(arguments=None) -> int:
     except NotConverged as error:
         return _refused(error, 3)
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+        if (lack := lack_of_memory(error)) is None:
             raise
-        return _refused(f"needs more memory than there is ({first_line(error)}). Lower memory, batch, shape, paths or points.", 2)
+        return _refused(lack, 2)
     except KeyboardInterrupt as error:
         print("; ".join(["rlctrl: interrupted", *map(str, error.args)]), file=sys.stderr)
         return 130

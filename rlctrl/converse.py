@@ -16,9 +16,9 @@ import casadi as ca
 import numpy as np
 from scipy import linalg
 
-from rlctrl.errors import require, require_number, require_numbers, strict
+from rlctrl.errors import InputError, first_line, require, require_number, require_numbers, require_room, require_whole, strict
 from rlctrl.noise import Gaussian
-from rlctrl.plant import Plant, Signal, as_matrix, box
+from rlctrl.plant import Plant, Signal, as_matrix, box, closed
 from rlctrl.problem import Problem
 from rlctrl.reference.exact import Exact
 
@@ -31,7 +31,10 @@ def discrete(plant: Plant, V: Callable, policy: Callable, curvature, gamma, dt=N
     The expectation in the reward is the quadrature of that order per channel: exact for polynomial V, else choose it high. `options` go
     to `Problem`. The exit rule must be "free" (the default here): a clipped state would change the expectation.
     """
+    _check_exit(options)
     M = _matrix("curvature", curvature, (plant.m, plant.m), definite=True)
+    for argument, function, size in (("V", V, 1), ("policy", policy, plant.m)):
+        _expressions(argument, function, plant.symbols()[0], (size, 1))
     low, high = box(plant.inputs)
     bare = Problem(plant, lambda x, u: 0 * x[0] * u[0], gamma, dt, exit="free", **options)
     symbols = bare.symbolic()
@@ -59,6 +62,7 @@ def continuous(plant: Plant, cost_to_go: Callable, R, discount_rate: float = 0.0
     """Problem and `Exact(hjb=True)` of a control-affine diffusion b = f(x) + g(x)u with σ free of u, cost rate q(x) + uᵀRu and the given
     cost-to-go V_c(x) (so V* = −V_c): q = ρV_c − ∇V_c·f − ½ tr(σσᵀ∇²V_c) + ¼ ∇V_cᵀ g R⁻¹ gᵀ ∇V_c, u* = −½R⁻¹gᵀ∇V_c. Inputs must be wide
     enough for u*."""
+    _check_exit(options)
     R = _matrix("R", R, (plant.m, plant.m), definite=True)
     x, u, p = plant.symbols()
     require(plant.drift_function is not None, "plant", "must have a drift", plant.name, "Use discrete.")
@@ -66,7 +70,7 @@ def continuous(plant: Plant, cost_to_go: Callable, R, discount_rate: float = 0.0
     gain = ca.jacobian(drift, u)
     affine = not ca.depends_on(gain, u) and not ca.depends_on(sigma, u)
     require(affine, "plant", "must be affine in u with noise free of u", plant.name, "Use discrete.")
-    value = as_matrix(cost_to_go(x), "cost_to_go", (1, 1))
+    value = _expressions("cost_to_go", cost_to_go, x, (1, 1))
     slope, bend = ca.gradient(value, x), ca.hessian(value, x)[0]
     free = ca.substitute(drift, u, ca.DM.zeros(u.shape))
     best = -0.5 * np.linalg.inv(R) @ (gain.T @ slope)
@@ -78,7 +82,7 @@ def continuous(plant: Plant, cost_to_go: Callable, R, discount_rate: float = 0.0
 
     problem = Problem.from_rates(plant, rate, discount_rate, dt, exit="free", **options)
     vector = plant.parameter_vector
-    return problem, Exact(V=lambda x: -cost_to_go(x), policy=lambda x: policy(x, vector), hjb=True)
+    return problem, Exact(V=lambda x: -as_matrix(cost_to_go(x), "cost_to_go", (1, 1)), policy=lambda x: policy(x, vector), hjb=True)
 
 
 @strict
@@ -96,7 +100,9 @@ def stochastic(
     require_number("gamma", gamma, "must lie in (0, 1)", "Use e.g. 0.98.", low=1e-300, high=1 - 1e-12)
     noise = np.allclose(covariance, covariance.T) and bool(np.all(linalg.eigvalsh(covariance) >= -1e-12 * np.max(np.abs(covariance))))
     require(noise, "covariance", "must be symmetric and positive semidefinite", covariance.tolist(), "Use e.g. np.diag of variances.")
-    require(bool(np.all(linalg.eigvalsh(P - Q) >= -1e-12)), "Q", "must not exceed P", Q.tolist(), "Scale Q down.")
+    below = np.allclose(Q, Q.T) and bool(np.all(linalg.eigvalsh(P - Q) >= -1e-12))
+    require(below, "Q", "must be symmetric and not exceed P", Q.tolist(), "Scale Q down.")
+    _check_rotation(rotation, n)
     H = gamma * np.linalg.inv(np.linalg.inv(P) + gamma * G @ np.linalg.solve(R, G.T))
     left, right = np.linalg.inv(_root(H)), _root(P - Q)
     spread = _factor(covariance)
@@ -104,7 +110,7 @@ def stochastic(
     constant = gamma / (1 - gamma) * np.trace(P @ spread @ spread.T)
 
     def free(s):
-        return left @ rotation(s) @ (right @ s)
+        return left @ as_matrix(rotation(s), "rotation", (n, n)) @ (right @ s)
 
     plant = Plant(
         name=name,
@@ -153,11 +159,50 @@ def arm():
     return stochastic(P, 0.5265 * P, 0.0009 * np.eye(2), G, noise, rotation, 0.99, name="arm", states=states, inputs=inputs)
 
 
+@strict
 def givens(n, i, j, angle):
     """The n×n Givens rotation by `angle` in the plane of axes i, j (zero-based), +sin in entry (j, i)."""
+    require_whole("n", n, 2, "Use the number of states.")
+    require_room("n", 100 * int(n), n)
+    for name, axis in (("i", i), ("j", j)):
+        require_whole(name, axis, 0, "Axes are counted from 0.")
+        require(axis < n, name, f"must be below n = {n}", axis, "Axes are counted from 0.")
+    require(i != j, "j", "must differ from i", j, "Give two axes.")
+    angle = as_matrix(angle, "angle", (1, 1))
+    n, i, j = int(n), int(i), int(j)
     out = ca.SX.eye(n)
     out[i, i], out[j, j], out[i, j], out[j, i] = ca.cos(angle), ca.cos(angle), -ca.sin(angle), ca.sin(angle)
     return out
+
+
+def _check_exit(options):
+    """The recipes hold for "free" alone."""
+    require("exit" not in options, "exit", 'must be left out: it is "free" here', options.get("exit"), "Use rc.Exact with other rules.")
+
+
+def _check_rotation(rotation, n):
+    """Raise `InputError` unless it gives orthogonal matrices (n, n)."""
+    s = ca.SX.sym("s", n)
+    at = closed("rotation", [s], _expressions("rotation", rotation, s, (n, n)))
+    for point in np.random.default_rng(0).uniform(-1, 1, (8, n)):
+        S = np.array(at(point))
+        orthogonal = bool(np.all(np.isfinite(S))) and np.allclose(S @ S.T, np.eye(n), atol=1e-9)
+        require(orthogonal, "rotation", f"must be orthogonal; at s={point.round(4).tolist()} it", S.tolist(), "Use converse.givens.")
+
+
+def _expressions(argument, function, symbols, shape):
+    """What one of the user's functions makes of symbols, in that shape; refused by name otherwise."""
+    require(callable(function), argument, "must be a function that returns CasADi expressions", function, "Use a lambda.")
+    try:
+        value = function(symbols)
+    except InputError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"`{argument}` failed when called on CasADi symbols: {text}. Use casadi functions such as ca.sin.") from error
+    value = as_matrix(value, argument, shape)
+    closed(argument, [symbols], value)
+    return value
 
 
 def _matrix(argument, value, shape, definite=False):

@@ -9,6 +9,9 @@ import numpy as np
 
 from rlctrl.kinds import is_numeric, is_real, is_whole, kind_of
 
+# JAX and NumPy, of memory
+TOO_LARGE = ("RESOURCE_EXHAUSTED", "Maximum allowed dimension exceeded", "Maximum allowed size exceeded", "array is too big")
+
 
 class InputError(ValueError, TypeError):
     """Bad input. The message names the argument, the rule, the value received and the way out."""
@@ -45,6 +48,16 @@ def require_numbers(argument, value, way_out="Pass a NumPy array, or lists of eq
     return np.asarray(value, float)
 
 
+def require_points(argument, value, size=None) -> np.ndarray:
+    """`value` as an array of finite floats whose last axis has that `size` (any if None), or `InputError`."""
+    array = require_numbers(argument, value)
+    fits = array.ndim > 0 and size in (None, array.shape[-1])
+    require(fits, argument, f"must have last axis {size or 'of coordinates'}", array.shape, "One column per coordinate.")
+    odd = array[~np.isfinite(array)]
+    require(odd.size == 0, argument, "must be finite", odd, "Leave such points out.")
+    return array
+
+
 def require_together(**arrays):
     """Raise `InputError`, naming the last of these arrays, unless their leading axes broadcast."""
     first, last = next(iter(arrays)), list(arrays)[-1]
@@ -53,6 +66,28 @@ def require_together(**arrays):
     except ValueError:
         rule = f"must have leading axes that broadcast with those of {first}, {arrays[first].shape}"
         raise InputError(f"`{last}` {rule}; got {arrays[last].shape}. Add axes of 1.") from None
+
+
+def require_room(argument, numbers, value):
+    """Raise `InputError` unless the machine has memory for so many floats: XLA ends the process where it meets sizes without measure."""
+    need, free = 8 * numbers, free_memory()
+    require(need <= free, argument, f"needs {need / 2**30:.3g} GiB, {free / 2**30:.3g} GiB are free", value, "Lower it.")
+
+
+def free_memory() -> float:
+    """Bytes of memory the machine can still give (infinite where the system does not say)."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
+def lack_of_memory(error) -> str | None:
+    """What to say if the machine had too little memory for something; None of other errors."""
+    if isinstance(error, MemoryError) or any(words in str(error) for words in TOO_LARGE):
+        return f"needs more memory than there is ({first_line(error)}). Lower memory, batch, shape, paths or points."
+    return None
 
 
 def first_line(error) -> str:
@@ -69,7 +104,8 @@ def nearest(word, known):
 
 def strict(target):
     """Decorate a public function, method or class: a call that fails otherwise than by our own errors raises `InputError` if its arguments
-    are to blame, naming an unknown keyword with the nearest one, a missing one, or the argument that is not what its annotation says."""
+    are to blame, naming an unknown keyword with the nearest one, a missing one, or the argument that is not what its annotation says; and
+    if memory was too little."""
     call = target.__init__ if inspect.isclass(target) else target
     signature = inspect.signature(call)
 
@@ -79,8 +115,10 @@ def strict(target):
             return call(*args, **kwargs)
         except (InputError, NotConverged):
             raise
-        except Exception:
+        except Exception as error:
             _blame(target.__qualname__, signature, args, kwargs)
+            if (lack := lack_of_memory(error)) is not None:
+                raise InputError(f"`{target.__qualname__}` {lack}") from None
             raise
 
     if inspect.isclass(target):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, first_line, require, require_number, require_numbers, require_whole, strict
+from rlctrl.errors import InputError, first_line, require, require_number, require_points, require_whole, strict
 from rlctrl.plant import box, closed
 from rlctrl.policy import Policy
 from rlctrl.problem import Problem
@@ -56,6 +56,11 @@ class MPC(Policy):
         self._plans: list[_Plan | None] = []
         self.solved = self.failed = 0
 
+    @property
+    def n(self):
+        """How many states it takes."""
+        return self._plant.n
+
     def act(self, x):
         shape = jax.ShapeDtypeStruct((*x.shape[:-1], self._plant.m), jnp.float64)
         return jax.pure_callback(self._inputs, shape, x, vmap_method="expand_dims")
@@ -66,9 +71,9 @@ class MPC(Policy):
 
     def _inputs(self, x):
         """First inputs (..., m) at x (..., n); row k of a batch continues the plan of row k of the batch before."""
-        x, n = require_numbers("x", x), self._plant.n
-        require(x.ndim > 0 and x.shape[-1] == n and x.size > 0, "x", f"must have last axis {n}", x.shape, "One column per coordinate.")
-        rows = x.reshape(-1, self._plant.n)
+        x = require_points("x", x, self.n)
+        require(x.size > 0, "x", "must hold at least one state", x.shape, "Pass one row per state.")
+        rows = x.reshape(-1, self.n)
         if len(self._plans) != len(rows):
             self._plans = [None] * len(rows)
         u = np.stack([self._input(k, row) for k, row in enumerate(rows)])

@@ -12,13 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, first_line, require, require_numbers, strict
+from rlctrl.errors import InputError, first_line, require, require_numbers, require_points, strict
 from rlctrl.maximise import InputSet, maximise
 from rlctrl.tree import record
 
 
 class Policy:
     """A map from states (..., n) to inputs (..., m)."""
+
+    @property
+    def n(self) -> int | None:
+        """How many states it takes; None if it does not know."""
+        return None
 
     def act(self, x):
         """Inputs (..., m) at states x (..., n), in JAX."""
@@ -33,7 +38,7 @@ class Policy:
     def __call__(self, x):
         if isinstance(x, Tracer):
             return self.act(x)
-        x = require_numbers("x", x)
+        x = require_points("x", x, self.n)
         try:
             return np.asarray(_act(self, x))
         except (TypeError, ValueError, IndexError) as error:  # JAX, of shapes: a policy does not know how many states there are
@@ -75,6 +80,11 @@ class LinearPolicy(Policy):
         for name, array in arrays.items():
             object.__setattr__(self, name, array)
 
+    @property
+    def n(self):
+        """How many states it takes."""
+        return len(self.x0)
+
     def act(self, x):
         return self.u0 - wrapped(x - self.x0, self.period) @ jnp.asarray(self.K).T
 
@@ -87,6 +97,11 @@ class ClippedPolicy(Policy):
     policy: Policy
     low: Any
     high: Any
+
+    @property
+    def n(self):
+        """How many states it takes."""
+        return self.policy.n
 
     def act(self, x):
         return jnp.clip(self.policy.act(x), self.low, self.high)
@@ -115,6 +130,11 @@ class LookaheadPolicy(Policy):
     grid: Any
     table: Any
     inputs: InputSet
+
+    @property
+    def n(self):
+        """How many states it takes."""
+        return len(self.grid.axes)
 
     def act(self, x):
         corners, _ = self.grid.stencil(x)

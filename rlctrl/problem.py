@@ -7,6 +7,7 @@ discrete-time map. Everything downstream uses this one kernel.
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.density import log_density
-from rlctrl.errors import require, require_number, require_numbers, require_together, require_whole, strict
+from rlctrl.errors import require, require_number, require_numbers, require_points, require_room, require_together, require_whole, strict
 from rlctrl.generator import Generator
 from rlctrl.kernel import Kernel
 from rlctrl.plant import Plant, as_matrix, box, closed, finite_box
@@ -236,7 +237,7 @@ class Problem:
     def transition(self, x, u, w) -> np.ndarray:
         """Next state (..., n) from x (..., n), u (..., m), w (..., q): wrapped, and under `exit="clip"` projected onto the box."""
         x, u = self.arrays(x, u)
-        w = _last_axis("w", w, self.plant.law.q)
+        w = require_points("w", w, self.plant.law.q)
         require_together(x=x, u=u, w=w)
         return np.asarray(_step(self.kernel, x, u, w)[0])
 
@@ -254,6 +255,7 @@ class Problem:
         size = tuple(size) if isinstance(size, Sequence) else (size,)
         for count in size:
             require_whole("size", count, 0, "Use a number of draws, or a tuple of them.")
+        require_room("size", math.prod((*map(int, size), *batch, self.plant.n)), size)
         w = self.plant.law.sample(jax.random.key(seed), (*size, *batch))
         return self.transition(x, u, w)
 
@@ -282,7 +284,7 @@ class Problem:
         """
         require(self.affine_noise is not None, "update", "must be affine in w for a density", self.plant.name, "Use sample() or moments().")
         assert self.affine_noise is not None
-        x_next, (x, u) = _last_axis("x_next", x_next, self.plant.n), self.arrays(x, u)
+        x_next, (x, u) = require_points("x_next", x_next, self.plant.n), self.arrays(x, u)
         require_together(x=x, u=u, x_next=x_next)
         flow, spread = (np.asarray(f(x, u, self.kernel.p)) for f in self.affine_noise)
         flow = np.asarray(self.kernel.wrap(flow))
@@ -290,7 +292,7 @@ class Problem:
 
     def arrays(self, x, u) -> tuple[np.ndarray, np.ndarray]:
         """x and u as float arrays with last axes n and m, or `InputError`."""
-        x, u = _last_axis("x", x, self.plant.n), _last_axis("u", u, self.plant.m)
+        x, u = require_points("x", x, self.plant.n), require_points("u", u, self.plant.m)
         require_together(x=x, u=u)
         return x, u
 
@@ -316,12 +318,6 @@ _reward = jax.jit(Kernel.reward)
 
 def _check_dt(dt):
     require_number("dt", dt, "must be a positive number of seconds", "Give the sampling time, e.g. dt=0.05.", low=1e-300)
-
-
-def _last_axis(argument, value, size):
-    array = require_numbers(argument, value)
-    require(array.ndim >= 1 and array.shape[-1] == size, argument, f"must have last axis {size}", array.shape, "One column per coordinate.")
-    return array
 
 
 def _positional(function) -> int:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from rlctrl.errors import InputError, NotConverged, first_line, require, require_numbers, require_whole, strict
+from rlctrl.errors import InputError, NotConverged, first_line, require, require_numbers, require_room, require_whole, strict
 from rlctrl.exchange import TrajectoryExchange
 from rlctrl.policy import as_policy
 from rlctrl.problem import Problem
@@ -86,6 +86,7 @@ def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
     require(x0.ndim == 2 and x0.shape[1] == n, "x0", f"must have shape ({n},) or (batch, {n})", x0.shape, "One row per path.")
     require(bool(np.all(np.isfinite(x0))), "x0", "must be finite", x0.tolist(), "Check the initial state.")
     require_whole("steps", steps, 1, "Use e.g. 200.")
+    require_room("steps", len(x0) * int(steps) * (n + problem.plant.m), steps)
     require_whole("seed", seed, 0, "Use 0.")
     policy = as_policy(policy, problem)
     start, ending, x, u, r, going, left = _rollout(problem.kernel, policy, x0, jax.random.key(seed), int(steps))

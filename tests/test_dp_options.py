@@ -47,6 +47,19 @@ def test_smooth_problem_is_as_accurate_as_the_order_promises(known, order, nodes
     assert set(found.error_terms) == {"contraction", "discretisation", "quadrature", "truncation"}
 
 
+@pytest.mark.parametrize(("order", "margin"), [(1, 0.0), (1, 0.1), (1, 0.25), (1, 2.0), (3, 0.0), (3, 0.25), (3, 2.0)])
+def test_truncation_is_stated_well_where_noise_carries_the_state_out(order, margin):
+    """V = cos 2x on R, the box [−1, 1]: a state leaves a margin of 0.1 in one step, and one of 2 hardly within its discount."""
+    gamma, dt, noise = np.exp(-0.04), 0.05, 0.7
+    states, inputs = [rc.Signal("x", "1", -1, 1)], [rc.Signal("u", "1", -1, 1)]
+    plant = rc.Plant("walk", states, inputs, drift=lambda x, u, p: 0 * u[0], diffusion=lambda x, u, p: noise)
+    reward = lambda x, u: (1 - gamma * np.exp(-2 * noise**2 * dt)) * ca.cos(2 * x[0]) - u[0] ** 2
+    found = rc.solve(rc.Problem(plant, reward, gamma, dt, exit="free"), rc.GridDP(shape=(65,), order=order, inputs=5, margin=margin))
+    x = np.linspace(-1, 1, 401)[:, None]
+    true = np.max(np.abs(found.V(x) - np.cos(2 * x[:, 0])))
+    assert true <= found.error <= 10 * true
+
+
 def test_between_the_nodes_of_splines_the_residual_bounds_the_error():
     """Half of 15 nodes are too few for quintic splines: the change from there would state three hundred times the true error."""
     value = lambda x: 3 * ca.cos(x[0]) - 0.2 * x[1] ** 2 - 0.3 * x[1] * ca.sin(x[0])

@@ -125,3 +125,12 @@ def test_a_cost_to_go_is_one_number():
 def test_a_covariance_is_one(covariance):
     with pytest.raises(rc.InputError, match="`covariance` must be symmetric and positive semidefinite"):
         converse.stochastic(np.eye(2), 0.5 * np.eye(2), [[1.0]], [[0], [1]], covariance, lambda s: ca.SX.eye(2), 0.9)
+
+
+def test_a_constant_value_is_accepted_up_to_rounding():
+    plant = plants.linear(A=[[-1.0]], B=[[1.0]])
+    problem, method = converse.continuous(plant, lambda x: 1.0, [[1.0]], 0.1)
+    ref = rc.solve(problem, method)
+    assert abs(ref.V([0.5]) + 1) <= ref.error <= 1e-11
+    with pytest.raises(rc.InputError, match="`V` must solve the HJB equation"):
+        rc.solve(problem, rc.Exact(V=lambda x: -1 + 1e-9 + 0 * x[0], policy=lambda x: 0 * x, hjb=True))

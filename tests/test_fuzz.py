@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import plants
 import rlctrl as rc
-from rlctrl import converse
+from rlctrl import converse, errors
 from rlctrl.analysis import coverage, e_star, score, sources, width_study
 from rlctrl.errors import strict
 from rlctrl.kinds import Numbers
@@ -140,6 +140,8 @@ def _calls(folder):
         "stochastic": (converse.stochastic, matrices | {"rotation": lambda s: np.eye(1), "gamma": 0.9, "states": None, "inputs": None}),
         "discrete": (converse.discrete, quadratic | {"gamma": 0.9, "dt": 0.1, "quadrature": 3}),
         "continuous": (partial(converse.continuous, plant, lambda x: x[0] ** 2), {"R": [[1.0]], "discount_rate": 0.1, "dt": 0.1}),
+        "givens": (converse.givens, {"n": 2, "i": 0, "j": 1, "angle": 0.5}),
+        "cost_to_go": (converse.continuous, {"plant": plant, "cost_to_go": lambda x: x[0] ** 2, "R": [[1.0]]}),
         "score": (score, {"problem": free, "reference": ref, "Q": ref.Q, "policy": ref.policy, "points": 8, "steps": 2, "inputs": 3}),
         "sources": (sources, {"run": run, "x": [1.0], "u": [0.5], "steps": 3, "paths": 2, "seed": 0}),
         "coverage": (coverage, {"run": run, "paths": 2, "steps": 3, "quantile": 0.9, "seed": 0}),
@@ -194,12 +196,28 @@ def test_calls_give_a_result_or_a_sentence(calls, data):
         ("Signal", "low", ca.SX.sym("s")),
         ("Riccati", "time", np.zeros(3)),  # a comparison whose truth is ambiguous
         ("GridDP", "inputs", [[1, 2], [3]]),
+        ("Spectral", "inputs", math.nan),
         ("ReplayTD", "rate", np.zeros(3)),
         ("train", "checkpoint", True),
         ("train", "checkpoint", "a\0b"),
         ("save", "path", "/"),
         ("stochastic", "R", [[0.0]]),  # singular
         ("stochastic", "P", [[math.inf]]),
+        ("stochastic", "rotation", lambda s: np.eye(2)),  # another size
+        ("stochastic", "rotation", lambda s: 2 * ca.SX.eye(1)),  # no rotation
+        ("stochastic", "rotation", lambda s: 1 / 0),
+        ("stochastic", "Q", [[3.0]]),
+        ("discrete", "V", lambda x: ca.vertcat(x[0], x[0])),
+        ("discrete", "policy", lambda x: x[7]),
+        ("cost_to_go", "cost_to_go", lambda x: x[7] ** 2),
+        ("cost_to_go", "cost_to_go", lambda x: ca.SX.sym("free")),
+        ("cost_to_go", "exit", "clip"),
+        ("givens", "n", 2.5),
+        ("givens", "i", -1),  # CasADi would count from the end
+        ("givens", "j", 5),
+        ("givens", "j", 0),  # a plane has two axes
+        ("givens", "angle", "s"),
+        ("givens", "angle", ca.SX.sym("s", 2)),
         ("discretize", "dt", 1e200),
         ("difference", "b", "nobody"),
         ("score", "reference", rc.Riccati()),
@@ -259,3 +277,34 @@ def test_density_on_a_circle_integrates_to_one_however_wide_the_noise():
         problem = rc.Problem(plant, lambda x, u: -(x[0] ** 2), 0.9, 1.0)
         mass = np.exp(problem.logpdf(grid, [0.3], [0.0])).sum() * 2 * math.pi / len(grid)
         assert mass == pytest.approx(1, abs=1e-12)
+
+
+HUGE = 2**62
+SIZES = [
+    ("simulate", {"steps": HUGE}),
+    ("monte_carlo", {"paths": HUGE}),
+    ("compare", {"paths": 10**12}),
+    ("sample", {"size": HUGE}),
+    ("train", {"scheme": rc.ReplayTD(memory=HUGE)}),
+    ("train", {"scheme": rc.ReplayTD(memory=4, batch=HUGE)}),
+    ("train", {"scheme": rc.ReplayTD(memory=4, horizon=HUGE)}),
+    ("train", {"critic": rc.Critic(hidden=HUGE)}),
+    ("train", {"policy": rc.Actor(hidden=HUGE)}),
+    ("solve", {"method": rc.HJB(shape=10**12)}),
+    ("solve", {"method": rc.HJB(shape=21, margin=2.0**70)}),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), SIZES)
+def test_more_memory_than_there_is_is_one_sentence(calls, name, given):
+    function, arguments = calls[name]
+    assert re.search(r"needs [0-9.e+]+ GiB|needs more memory than there is", refusal(function, **arguments | given) or "nothing")
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 TiB"), RuntimeError("RESOURCE_EXHAUSTED: 9 TiB\nmore")])
+def test_a_lack_of_memory_is_said_of_what_was_called(error):
+    @strict
+    def filled(_: Numbers):
+        raise error
+
+    assert refusal(filled, [1.0]) == f"`{filled.__qualname__}` {errors.lack_of_memory(error)}"

@@ -127,7 +127,7 @@ def test_truncation_is_covered_where_the_optimal_state_leaves_even_the_margin():
     assert "see the error term `truncation`" in " ".join(found.notes)
 
 
-@pytest.mark.parametrize(("order", "margin"), [(1, None), (2, None), (1, 1.0), (1, 0.0)])
+@pytest.mark.parametrize(("order", "margin"), [(1, None), (2, None), (1, 1.0), (1, 0.0), (1, 0.1), (1, 2.0), (2, 2.0)])
 def test_truncation_is_stated_well_where_noise_carries_the_state_out(order, margin):
     """V = cos 2x/(ρ + 2σ²) on R, the box [−1, 1]: truncation falls like exp(−√(2ρ)/σ·distance)."""
     rate, noise = lambda x, u: ca.cos(2 * x[0]) - u[0] ** 2, lambda x, u: 0.7

@@ -102,6 +102,10 @@ class ActorPolicy(Policy):
     high: Any
     saturation: str
 
+    @property
+    def n(self):
+        return self.network.features.width
+
     def act(self, x):
         """(..., n) → (..., m)."""
         return jnp.stack([self.saturated(self.network.value(weights, x), j) for j, weights in enumerate(jnp.asarray(self.theta))], -1)

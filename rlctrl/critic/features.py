@@ -27,6 +27,11 @@ class Monomials:
     exponents: tuple[tuple[int, ...], ...]
 
     @property
+    def width(self) -> int:
+        """Coordinates of z."""
+        return len(self.centre)
+
+    @property
     def size(self) -> int:
         """N_C1."""
         return len(self.exponents)
@@ -59,6 +64,11 @@ class Fourier:
     sines: tuple[int, ...]
 
     @property
+    def width(self) -> int:
+        """Coordinates of z."""
+        return len(self.centre)
+
+    @property
     def size(self) -> int:
         """N_C1."""
         return len(self.straight) + len(self.sines)
@@ -71,13 +81,14 @@ class Fourier:
         return jnp.concatenate([standing * jnp.cos(angle), standing[..., rows] * jnp.sin(angle[..., rows])], -1)
 
 
-@record(static=("function", "size"))
+@record(static=("function", "size", "width"))
 @dataclass(frozen=True, eq=False)
 class UserFeatures:
     """A user's φ2: a function (..., n+m) → (..., N_C1) that JAX can trace. Files cannot hold it."""
 
     function: Callable
     size: int
+    width: int
 
     def __call__(self, z):
         """(..., n+m) → (..., N_C1)."""
@@ -127,7 +138,7 @@ def _user_features(function, width):
             "Use jax.numpy and the last axis: z[..., 0]."
         ) from None
     require(len(shape) == 2 and shape[0] == 2, "features", f"must map (2, {width}) to (2, N_C1)", shape, "Stack features on the last axis.")
-    return UserFeatures(function, shape[1])
+    return UserFeatures(function, shape[1], width)
 
 
 @dataclass(frozen=True)

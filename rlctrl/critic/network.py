@@ -5,6 +5,7 @@ Matrices are therefore kept transposed, (N_C2, N_C1), so that row-major order is
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.critic.features import ACTIVATIONS, FEATURES, feature_map
-from rlctrl.errors import nearest, require, require_number, require_whole, strict
+from rlctrl.errors import nearest, require, require_number, require_room, require_whole, strict
 from rlctrl.kinds import Counts
 from rlctrl.tree import record
 
@@ -69,7 +70,7 @@ class Network:
     @property
     def size(self) -> int:
         """p, the number of weights."""
-        return sum(int(np.prod(s)) for s in self.shapes)
+        return sum(map(math.prod, self.shapes))
 
     def unpack(self, omega):
         """vec(ω) → [ω1, ω2ᵀ, …]."""
@@ -78,6 +79,7 @@ class Network:
 
     def initial(self, key, scale):
         """Random weights: pre-activations of standard deviation about `scale`, ω1 of norm about 1 (`scale` for a shallow critic)."""
+        require_room("hidden", self.size, self.hidden)
         first = 1.0 if self.hidden else scale
         keys = jax.random.split(key, len(self.shapes))
         parts = [

@@ -17,7 +17,7 @@ from rlctrl.critic.network import Critic, CriticQ, Network
 from rlctrl.critic.rules import first_state
 from rlctrl.critic.scheme import ReplayTD
 from rlctrl.critic.td import Transitions, data_vector, normaliser
-from rlctrl.errors import NotConverged, require, require_whole, strict
+from rlctrl.errors import NotConverged, require, require_room, require_whole, strict
 from rlctrl.kinds import Counts, FilePath
 from rlctrl.maximise import input_set
 from rlctrl.plant import box
@@ -114,6 +114,7 @@ def train(
     seeds = _seeds(seed)
     keys = [jax.random.split(jax.random.key(s), 4) for s in seeds]
     loop = _loop(problem, critic, policy, scheme, keys[0][3])
+    _check_room(loop, scheme, len(seeds))
     states = [_first(loop, scheme, critic, key) for key in keys]
     several = not isinstance(seed, int | np.integer)
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if several else states[0]
@@ -125,6 +126,14 @@ def train(
         if not training.finished:
             raise NotConverged(training.message, training)
     return found if several else found[0]
+
+
+def _check_room(loop, scheme, seeds):
+    """Raise `InputError` for sizes the machine has no memory for."""
+    source, row = loop.source, sum(a.size for a in jax.tree.leaves(jax.eval_shape(lambda: _empty(loop, 1))))
+    require_room("horizon", seeds * int(scheme.plants) * int(scheme.horizon) * source.successors * len(source.nodes[0]), scheme.horizon)
+    require_room("memory", seeds * row * int(scheme.memory), scheme.memory)
+    require_room("batch", seeds * row * int(scheme.rows), scheme.batch)
 
 
 def _mark(problem, critic, scheme, loop, seeds, steps):

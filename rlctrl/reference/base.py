@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlctrl.errors import NotConverged, require, require_numbers, require_together, require_whole, strict
+from rlctrl.errors import NotConverged, require, require_points, require_together, require_whole, strict
 from rlctrl.kernel import Kernel
 from rlctrl.kinds import FilePath
 from rlctrl.maximise import input_set, maximise
+from rlctrl.plant import box
 from rlctrl.policy import Policy
 from rlctrl.problem import Problem
 from rlctrl.result import Result
@@ -38,8 +39,9 @@ class Backup:
 class Reference(Result):
     """The optimal value of a problem, as functions, with what is known about its error.
 
-    `V(x)`, `Q(x, u)`, `gradient(x)` (∇V) and `policy(x)` take arrays with last axis n (m) and any leading axes. Q is the one-step backup of
-    V (T3) unless the method knows it in closed form. `error` bounds |V − V*| over the box; `error_kind` is "proven" or "estimated";
+    `V(x)`, `Q(x, u)`, `gradient(x)` (∇V) and `policy(x)` take finite numbers (arrays, or lists) with last axis n (m) and any leading axes,
+    empty ones too, and refuse all else. Q is the one-step backup of V (T3) unless the method knows it in closed form. `error` bounds
+    |V − V*| over the box; `error_kind` is "proven" or "estimated";
     `error_terms` lists its parts. `converged` says whether the `method` reached its tolerance, `message` how it ended, `notes` what else
     the user should know; `residual` is the sup of |TV − V| where the method measured it, `iterations` and `history` (one row each) the way
     there, `seconds` how long it took. `kernel`, `states` and `inputs` are those of the problem; `value`, `policy`, `closed_form` (Q, if
@@ -68,19 +70,19 @@ class Reference(Result):
     @strict
     def V(self, x) -> np.ndarray:
         """V*(x), shape (...), at states x (..., n)."""
-        return np.asarray(evaluate_value(self.value, self._array("x", x, len(self.states))))
+        return np.asarray(evaluate_value(self.value, require_points("x", x, len(self.states))))
 
     @strict
     def Q(self, x, u) -> np.ndarray:
         """Q*(x, u), shape (...), at states (..., n) and inputs (..., m); leading axes broadcast."""
-        x, u = self._array("x", x, len(self.states)), self._array("u", u, len(self.inputs))
+        x, u = require_points("x", x, len(self.states)), require_points("u", u, len(self.inputs))
         require_together(x=x, u=u)
         return np.asarray(evaluate_q(self.q, x, u))
 
     @strict
     def gradient(self, x) -> np.ndarray:
         """∇V*(x), shape (..., n)."""
-        return np.asarray(_gradient(self.value, self._array("x", x, len(self.states))))
+        return np.asarray(_gradient(self.value, require_points("x", x, len(self.states))))
 
     def __repr__(self):
         ended = "converged" if self.converged else "NOT converged"
@@ -94,7 +96,7 @@ class Reference(Result):
     @strict
     def certify(self, points=2000, seed=0, inputs=41) -> float:
         """Sup of the Bellman residual |max_u Q(x,u) − V(x)| over random states of the box (off the nodes), by `inputs` candidates a
-        side."""
+        side (see `bellman_residual`)."""
         low, high = np.asarray(self.kernel.low), np.asarray(self.kernel.high)
         require_whole("points", points, 1, "Use e.g. 2000.")
         require_whole("seed", seed, 0, "Use 0.")
@@ -105,10 +107,21 @@ class Reference(Result):
 
     @strict
     def bellman_residual(self, x, inputs=41) -> np.ndarray:
-        """max_u Q(x,u) − V(x), shape (...), at states x (..., n), the maximum searched from `inputs` candidates a side."""
-        x = self._array("x", x, len(self.states))
-        found = _residual(self.q, self.value, input_set(self.inputs, inputs), x.reshape(-1, x.shape[-1]))
+        """max_u Q(x,u) − V(x), shape (...), at states x (..., n), the maximum searched from `inputs` candidates a side: where an input has
+        no bounds, in three times the range that the policy takes at these states."""
+        x = require_points("x", x, len(self.states))
+        points = x.reshape(-1, len(self.states))
+        found = _residual(self.q, self.value, input_set(self._searched(points), inputs), points)
         return np.asarray(found).reshape(x.shape[:-1])
+
+    def _searched(self, x):
+        """The inputs, with bounds around what the policy gives at states (k, n) where they have none."""
+        u, (low, high) = self.policy(x), box(self.inputs)
+        least, most = np.min(u, 0, initial=0.0), np.max(u, 0, initial=0.0)
+        reach = np.where(most > least, most - least, 1.0)
+        low = np.where(np.isfinite(low), low, np.minimum(least, high) - reach)
+        high = np.where(np.isfinite(high), high, np.maximum(most, low) + reach)
+        return [s if s.values else replace(s, low=a, high=b) for s, a, b in zip(self.inputs, low, high, strict=True)]
 
     @strict
     def save(self, path: FilePath):
@@ -122,13 +135,6 @@ class Reference(Result):
         found = load_record(path, Reference)
         assert isinstance(found, Reference)
         return found
-
-    @staticmethod
-    def _array(argument, value, size):
-        array = require_numbers(argument, value)
-        fits = array.ndim >= 1 and array.shape[-1] == size
-        require(fits, argument, f"must have last axis {size}", array.shape, "One column per coordinate.")
-        return array
 
 
 @jax.jit

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlctrl.axis import ORDERS, make_axis
-from rlctrl.errors import require, require_number, require_numbers, require_whole, strict
+from rlctrl.errors import free_memory, require, require_number, require_numbers, require_whole, strict
 from rlctrl.grid import Grid, continued, nearest_nodes
 from rlctrl.kinds import FilePath, is_list, is_path, is_whole
 from rlctrl.maximise import input_set
@@ -137,7 +137,7 @@ class GridDP:
 
     def _memory(self, problem):
         """Bytes the solve needs at least, and may use; refuses what does not fit."""
-        need, free = self.estimate_memory(problem), _free_memory()
+        need, free = self.estimate_memory(problem), free_memory()
         limit = free if self.memory is None else float(self.memory) * 2**30
         rule = f"needs about {need / 2**30:.2f} GiB, the limit is {limit / 2**30:.2f} GiB"
         require(need <= limit, "shape", rule, self.shape, "Use fewer nodes, or a lower order.")
@@ -300,12 +300,3 @@ def _size(grid):
 def _table_bytes(need, limit):
     """What the matrix of a fixed policy may take: the rest, less some room for its making."""
     return max(0.0, limit - need) / 1.3
-
-
-def _free_memory() -> float:
-    """Bytes of memory the machine can still give (infinite where the system does not say)."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return float("inf")

@@ -49,6 +49,10 @@ class ClosedPolicy(Policy):
 
     function: JaxFunction
 
+    @property
+    def n(self):
+        return self.function.sizes[0]
+
     def act(self, x):
         return self.function(x)
 
@@ -129,7 +133,7 @@ class Exact:
         z = np.random.default_rng(0).uniform(low, high, (self.points, len(low)))
         x, u = z[:, :n], z[:, n:]
         v = np.asarray(evaluate_value(value, x))
-        scale = float(np.ptp(v)) + 1e-300
+        scale = float(np.ptp(v) + 1e-4 * np.max(np.abs(v))) + 1e-300  # of a constant V its size counts
         if self.hjb:
             gap = np.asarray(_hjb_gap(problem.generator, value, x, policy(x)))
         else:

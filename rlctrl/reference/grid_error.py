@@ -4,19 +4,22 @@ contraction     the bound on |V − fixed point of the finite problem| with whic
 discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme;
                 above order 1, where few nodes do and half of them may be too few, plus the Bellman residual R between the nodes, and no
                 more than R/(1 − γ)
-quadrature      the change of the value of the final policy when the noise gets twice the nodes
-truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved
+quadrature      the change of the value of the final policy inside the box when the noise gets twice the nodes
+truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved; where that
+                is not small beside the other terms, what `refinement` makes of changes of V on the level 2h as the margin grows
 """
 
+import functools
 import itertools
 from dataclasses import replace
 
 import numpy as np
 
 from rlctrl.grid import nearest_nodes
-from rlctrl.reference.refinement import left_by
+from rlctrl.reference.refinement import SMALL, left_by, truncation
 
 BETWEEN = 1.25  # the largest error of a spline between two nodes, in the end cells too, relative to that in the middle
+MARGIN = 0.25  # to begin with where there is none
 ACCURACY = 0.01  # relative, of values under another operator
 
 
@@ -25,7 +28,7 @@ def error_terms(solver, levels) -> dict[str, float]:
     fine = levels[-1]
     terms = {"contraction": fine.bound, "discretisation": _discretisation(levels), "quadrature": _quadrature(solver, fine)}
     if solver.problem.exit == "free":
-        terms["truncation"] = _truncation(solver, fine)
+        terms["truncation"] = _truncation(solver, levels, terms["contraction"] + SMALL * sum(terms.values()))
     return terms
 
 
@@ -59,14 +62,35 @@ def _quadrature(solver, fine):
     more = replace(more, coarse=fine.bellman.coarse, together=len(fine.bellman.rule[1]))
     if len(more.rule[1]) == len(fine.bellman.rule[1]):
         return 0.0
-    return float(np.max(np.abs(solver.revalued(more, fine.policy, fine.values, ACCURACY) - fine.values)))
+    gap = solver.revalued(more, fine.policy, fine.values, ACCURACY) - fine.values
+    return float(np.max(np.abs(gap[fine.bellman.judged()])))
 
 
-def _truncation(solver, fine):
-    """Change inside the box of the value of the final policy with half the margin around it: more than what the full margin lacks."""
+def _truncation(solver, levels, small):
+    """Change inside the box of the value of the final policy with half the margin around it, if `small`; else by wider margins."""
+    fine, margin = levels[-1], solver.method.margin
+    if fine.bellman.share_leaving(fine.policy) == 0:
+        return 0.0
+    halved = _halved(solver, fine) if margin else np.inf
+    return halved if halved <= small else _widened(solver, levels[-2], margin or MARGIN, small)
+
+
+def _halved(solver, fine):
     method, problem = solver.method, solver.problem
     grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
     gap = solver.revalued(less, fine.policy[kept], values, ACCURACY) - values
     return float(np.max(np.abs(gap[less.judged()])))
+
+
+def _widened(solver, level, margin, small):
+    method, problem = solver.method, solver.problem
+    inside = lambda found: found.values[found.bellman.judged()]
+
+    @functools.cache
+    def solved(width):
+        grid = method.grid(problem, method.axes(problem)[-2], width)
+        return inside(replace(solver, grids=[*solver.grids, grid]).solve(grid, level))
+
+    return truncation(inside(level), solved, margin, small)

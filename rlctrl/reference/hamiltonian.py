@@ -81,10 +81,14 @@ class Hamiltonian:
 @record(arrays=("hamiltonian", "value"))
 @dataclass(frozen=True, eq=False)
 class HamiltonianPolicy(Policy):
-    """argmax over u of H(x, u, ∇V, ∇²V), for a value with `partial(x, *axes)`."""
+    """argmax over u of H(x, u, ∇V, ∇²V), for a value like `ChebyshevValue`."""
 
     hamiltonian: Hamiltonian
     value: Any
+
+    @property
+    def n(self):
+        return len(self.value.middle)
 
     def act(self, x):
         flat = jnp.reshape(x, (-1, x.shape[-1]))

@@ -6,11 +6,11 @@ second-order differences where V is smooth, monotone ones near kinks. Each level
 V is that of the continuous-time problem; the V of the sampled problem (inputs held over dt, r = ℓ·dt) differs by O(dt): `notes` bounds it.
 
 Error statement, estimated: the bound of the policy iteration; the levels h, 2h, 4h extrapolated with their observed order; correlation that
-the monotone stencil had to drop; for `exit="free"` the truncation (on the level 2h, from the changes between three margins of the box, if
-it falls like an exponential of the margin).
+the monotone stencil had to drop; for `exit="free"` the truncation (on the level 2h, from the changes of V as a margin around the box
+grows by quarters, taken to go on like a geometric series).
 """
 
-import itertools
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from rlctrl.reference.grid_hamiltonian import GridHamiltonian
 from rlctrl.reference.hamiltonian import noise_entries
 from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
 from rlctrl.reference.level import Level, correlation, discretisation
-from rlctrl.reference.refinement import beyond
+from rlctrl.reference.refinement import SMALL, truncation
 from rlctrl.reference.sampling import sampled_distance
 
 LEAST_NODES = 9  # a side, on the coarsest level
@@ -85,7 +85,8 @@ class HJB:
                 levels = self._nested(problem, inputs, shapes, margin, rest, bar)
             terms = {"solver": levels[-1].solver_error, "discretisation": discretisation(levels)} | correlation(levels[-1])
             if problem.exit == "free" and (margin or levels[-1].leaving):
-                terms["truncation"] = self._truncation(problem, inputs, shapes[-2], margin or MARGIN, rest, levels[-2])
+                small = terms["solver"] + SMALL * terms["discretisation"]
+                terms["truncation"] = self._truncation(problem, inputs, shapes[-2], margin or MARGIN, rest, levels[-2], small)
         return self._reference(problem, levels, terms, rest)
 
     def _check(self, problem) -> InputSet:
@@ -125,14 +126,15 @@ class HJB:
             done += np.prod(shape)
         return levels
 
-    def _truncation(self, problem, inputs, shape, margin, rest, level):
-        """What still wider margins would change in the box, from the changes between a quarter, half and all of the margin; and the change
-        from none to all of it if `level` has none."""
-        solved = lambda part: self._solve_level(problem, inputs, shape, margin * part, rest, level).on(level.judged)
-        own = level.on(level.judged)
-        widest = own if level.grid.shape != shape else solved(1)
-        changes = [float(np.max(np.abs(a - b))) for a, b in itertools.pairwise([solved(1 / 4), solved(1 / 2), widest])]
-        return float(np.max(np.abs(own - widest))) + beyond(changes)
+    def _truncation(self, problem, inputs, shape, margin, rest, level, small):
+        """What still wider margins would change in the box, on this `level`; see `refinement`."""
+
+        @functools.cache
+        def solved(width):
+            found = self._solve_level(problem, inputs, shape, width, rest, level)
+            return found.on(level.judged) if width <= margin or found.smooth == level.smooth else np.nan
+
+        return truncation(level.on(level.judged), solved, margin, small)
 
     def _solve_level(self, problem, inputs, shape, margin, rest, start, show=lambda *_: None) -> Level:
         """One level. For exit="free" first without motion across the walls, then extrapolating there; the former if that fails."""

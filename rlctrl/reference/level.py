@@ -27,6 +27,10 @@ class GridPolicy(Policy):
     table: Any
     inputs: InputSet
 
+    @property
+    def n(self):
+        return len(self.grid.axes)
+
     def act(self, x):
         index, weight = self.grid.stencil(x)
         around = jnp.asarray(self.table)[index]

@@ -15,7 +15,7 @@ import casadi as ca
 import numpy as np
 from scipy import linalg
 
-from rlctrl.errors import InputError, require
+from rlctrl.errors import InputError, require, require_numbers
 from rlctrl.plant import finite_box
 
 NEWTON_STEPS = 50
@@ -272,7 +272,7 @@ def derivatives(problem, x, u, p, map_, spread, reward, about, symbol):
             about,
             "Give the state and the input to linearise at.",
         )
-        x0, u0 = (a[()] for a in problem.arrays(*about))
+        x0, u0 = (require_numbers("about", a) for a in about)
         point = x0.shape == (plant.n,) and u0.shape == (plant.m,) and bool(np.all(np.isfinite([*x0, *u0])))
         require(point, "about", f"must be one state of {plant.n} and one input of {plant.m} finite numbers", about, "Give one point.")
     jac, jac_spread, curvature, value, spread, slope, r = at(x0, u0)

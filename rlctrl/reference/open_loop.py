@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, NotConverged, require, require_together, require_whole, strict
+from rlctrl.errors import InputError, NotConverged, require, require_points, require_together, require_whole, strict
 from rlctrl.plant import box, finite_box
 from rlctrl.policy import Policy
 from rlctrl.progress import Progress
@@ -92,11 +92,18 @@ class OpenLoopPolicy(Policy):
 
     shooting: Shooting
 
+    @property
+    def n(self):
+        return self.shooting.n
+
     def act(self, x):
         return _call(self.shooting, False, jnp.asarray(x))[..., -self.shooting.m :]
 
+    @strict
     def __call__(self, x):
-        return self.act(x) if isinstance(x, Tracer) else _table(self.shooting, False, x)[..., -self.shooting.m :]
+        if isinstance(x, Tracer):
+            return self.act(x)
+        return _table(self.shooting, False, require_points("x", x, self.n))[..., -self.shooting.m :]
 
 
 @saved
@@ -108,12 +115,12 @@ class OpenLoopReference(Reference):
     @strict
     def V(self, x) -> np.ndarray:
         """V*(x), shape (...), at states x (..., n)."""
-        return _table(self.value.shooting, False, self._array("x", x, len(self.states)))[..., 0]
+        return _table(self.value.shooting, False, require_points("x", x, len(self.states)))[..., 0]
 
     @strict
     def Q(self, x, u) -> np.ndarray:
         """Q*(x, u), shape (...), at states (..., n) and inputs (..., m); leading axes broadcast."""
-        x, u = self._array("x", x, len(self.states)), self._array("u", u, len(self.inputs))
+        x, u = require_points("x", x, len(self.states)), require_points("u", u, len(self.inputs))
         require_together(x=x, u=u)
         batch = np.broadcast_shapes(x.shape[:-1], u.shape[:-1])
         points = np.concatenate([np.broadcast_to(a, (*batch, a.shape[-1])) for a in (x, u)], -1)
@@ -122,7 +129,7 @@ class OpenLoopReference(Reference):
     @strict
     def gradient(self, x) -> np.ndarray:
         """∇V*(x), shape (..., n)."""
-        return _table(self.value.shooting, False, self._array("x", x, len(self.states)))[..., 1 : 1 + len(self.states)]
+        return _table(self.value.shooting, False, require_points("x", x, len(self.states)))[..., 1 : 1 + len(self.states)]
 
 
 @strict

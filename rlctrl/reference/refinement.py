@@ -1,10 +1,15 @@
 """What refinement, or a wider margin, still changes, from the changes between nested grids."""
 
+import itertools
+
 import numpy as np
 
 SAFETY = 2.0  # on estimates from an observed order
 LEAST_ORDER = 0.5  # assumed where the levels show none
-SLOWEST = 0.95  # factor by which the truncation is taken to fall per quarter of the margin at least
+SLOWEST, FALLING = 0.95, 0.5  # factors per quarter of the margin by which the truncation falls at least; by which it falls clearly
+SMALL = 0.1  # relative to the other terms of a statement: a truncation that does not count
+NEGLIGIBLE = 1e-6  # relative to V's range: a truncation for which no other margins are tried
+WIDE, DOUBLINGS = 0.5, 2  # margin from which that is believed; how often a narrower one is doubled
 
 
 def left_by(changes, order) -> float:
@@ -13,10 +18,32 @@ def left_by(changes, order) -> float:
     return SAFETY * changes[-1] / (2 ** float(np.clip(observed, LEAST_ORDER, order)) - 1)
 
 
+def fall(changes) -> float:
+    """The factor by which the truncation falls per quarter of the margin, from the changes of V from one quarter of it to two, three and
+    four: the slower of its two means over the first and over both steps."""
+    first, second, third = np.maximum(changes, 1e-300)
+    return float(min(max(second / first, np.sqrt(third / first)), SLOWEST))
+
+
 def beyond(changes) -> float:
-    """What margins beyond M would still change, from the changes from M/4 to M/2 and from M/2 to M: if the truncation falls by a factor q
-    per quarter, their ratio is q + q², and q²/(1 − q²) of the last is left. At least the change before, as the last may be small by luck.
-    """
-    before, last = np.maximum(changes, 1e-300)
-    q = min(0.5 * (np.sqrt(1 + 4 * last / before) - 1), SLOWEST)
-    return float(max(before, SAFETY * last * q**2 / (1 - q**2)))
+    """What wider margins would still change: the sum of the geometric series with that factor, from the largest of the three changes
+    carried on by it, as single ones may be small by luck (V's continuation beyond the walls is off one way here, the other way there)."""
+    q = fall(changes)
+    return SAFETY * max(change * q ** (3 - k) for k, change in enumerate(changes)) / (1 - q)
+
+
+def truncation(own, solved, margin, negligible) -> float:
+    """How far values `own` inside the box are from those without far walls, from `solved(margin)`: their distance from those of a margin,
+    and what lies beyond it. Unless all changes are `negligible`, the margin is doubled until it is WIDE and the truncation clearly falls
+    with it; if the solution is lost on the way (not finite), the largest change before counts."""
+    found, largest, negligible = np.inf, np.inf, negligible + NEGLIGIBLE * float(np.ptp(own))
+    for width in margin * 2.0 ** np.arange(1 + DOUBLINGS):
+        values = [solved(width * part) for part in (0.25, 0.5, 0.75, 1.0)]
+        changes = [float(np.max(np.abs(a - b))) for a, b in itertools.pairwise(values)]
+        if not np.all(np.isfinite(changes)):
+            return max(found, SAFETY * largest)
+        largest = max(changes)
+        found = float(np.max(np.abs(own - values[-1]))) + beyond(changes)
+        if largest <= negligible or (width >= WIDE and fall(changes) <= FALLING):
+            break
+    return found

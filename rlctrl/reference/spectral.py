@@ -67,6 +67,7 @@ class Spectral:
         require(self.basis in BASES, "basis", f"must be one of {BASES}", self.basis, 'Use "total" from four states on.')
         require_number("points", self.points, "must be at least 1.2 per coefficient", "Use 2.", low=1.2)
         require_whole("iterations", self.iterations, 1, "Use 50.")
+        require_whole("inputs", self.inputs, 3, "Use e.g. 21 candidates per input.")
         require_number("tolerance", self.tolerance, "must be positive", "Use 1e-3.", low=1e-300)
 
     def solve(self, problem, progress=False):
