@@ -93,4 +93,4 @@ def _widened(solver, level, margin, small):
         grid = method.grid(problem, method.axes(problem)[-2], width)
         return inside(replace(solver, grids=[*solver.grids, grid]).solve(grid, level))
 
-    return truncation(inside(level), solved, margin, small)
+    return truncation(inside(level), solved, margin, small, problem.plant.n)

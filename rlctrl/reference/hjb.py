@@ -134,7 +134,7 @@ class HJB:
             found = self._solve_level(problem, inputs, shape, width, rest, level)
             return found.on(level.judged) if width <= margin or found.smooth == level.smooth else np.nan
 
-        return truncation(level.on(level.judged), solved, margin, small)
+        return truncation(level.on(level.judged), solved, margin, small, problem.plant.n)
 
     def _solve_level(self, problem, inputs, shape, margin, rest, start, show=lambda *_: None) -> Level:
         """One level. For exit="free" first without motion across the walls, then extrapolating there; the former if that fails."""

@@ -9,7 +9,7 @@ LEAST_ORDER = 0.5  # assumed where the levels show none
 SLOWEST, FALLING = 0.95, 0.5  # factors per quarter of the margin by which the truncation falls at least; by which it falls clearly
 SMALL = 0.1  # relative to the other terms of a statement: a truncation that does not count
 NEGLIGIBLE = 1e-6  # relative to V's range: a truncation for which no other margins are tried
-WIDE, DOUBLINGS = 0.5, 2  # margin from which that is believed; how often a narrower one is doubled
+WIDE, DOUBLINGS = 0.5, (2, 2, 1)  # margin from which that is believed; how often one is doubled in 1, 2 and more dimensions
 
 
 def left_by(changes, order) -> float:
@@ -32,12 +32,12 @@ def beyond(changes) -> float:
     return SAFETY * max(change * q ** (3 - k) for k, change in enumerate(changes)) / (1 - q)
 
 
-def truncation(own, solved, margin, negligible) -> float:
+def truncation(own, solved, margin, negligible, dimensions) -> float:
     """How far values `own` inside the box are from those without far walls, from `solved(margin)`: their distance from those of a margin,
     and what lies beyond it. Unless all changes are `negligible`, the margin is doubled until it is WIDE and the truncation clearly falls
     with it; if the solution is lost on the way (not finite), the largest change before counts."""
     found, largest, negligible = np.inf, np.inf, negligible + NEGLIGIBLE * float(np.ptp(own))
-    for width in margin * 2.0 ** np.arange(1 + DOUBLINGS):
+    for width in margin * 2.0 ** np.arange(1 + DOUBLINGS[min(dimensions, 3) - 1]):
         values = [solved(width * part) for part in (0.25, 0.5, 0.75, 1.0)]
         changes = [float(np.max(np.abs(a - b))) for a, b in itertools.pairwise(values)]
         if not np.all(np.isfinite(changes)):
