@@ -80,15 +80,12 @@ class Grid:
 
     def stencil(self, x):
         """Flat coefficient numbers (as of `node`) and weights (..., (order+1)^d) for points x (..., d): precompute once, sum often."""
-        return self.stencil_at(self.places(x))
-
-    def stencil_at(self, places):
-        """The same at `places`."""
         index, weight = np.zeros(1, np.int32), np.ones(1)
-        for axis, place in zip(self.axes, places, strict=True):
+        for axis, place in zip(self.axes, self.places(x), strict=True):
             i, w = axis.stencil(place)
-            index = (index[..., :, None] * axis.count + i[..., None, :]).reshape(*place.shape, -1)
-            weight = (weight[..., :, None] * w[..., None, :]).reshape(*place.shape, -1)
+            shape = (*place.shape, weight.shape[-1] * w.shape[-1])
+            index = (index[..., :, None] * axis.count + i[..., None, :]).reshape(shape)
+            weight = (weight[..., :, None] * w[..., None, :]).reshape(shape)
         return index, weight
 
     def evaluate(self, coefficients, x):

@@ -72,7 +72,7 @@ def _truncation(solver, levels, small):
     if fine.bellman.share_leaving(fine.policy) == 0:
         return 0.0
     halved = _halved(solver, fine) if margin else np.inf
-    return halved if halved <= small else _widened(solver, levels[-2], margin or MARGIN, small)
+    return halved if halved <= small else _widened(solver, levels[-2], margin or MARGIN, small, halved)
 
 
 def _halved(solver, fine):
@@ -84,7 +84,9 @@ def _halved(solver, fine):
     return float(np.max(np.abs(gap[less.judged()])))
 
 
-def _widened(solver, level, margin, small):
+def _widened(solver, level, margin, small, halved):
+    """By margins of the level 2h; less by as much as half of the margin changes more there than on the fine grid (`halved`), which is its
+    discretisation."""
     method, problem = solver.method, solver.problem
     inside = lambda found: found.values[found.bellman.judged()]
 
@@ -93,4 +95,6 @@ def _widened(solver, level, margin, small):
         grid = method.grid(problem, method.axes(problem)[-2], width)
         return inside(replace(solver, grids=[*solver.grids, grid]).solve(grid, level))
 
-    return truncation(inside(level), solved, margin, small, problem.plant.n)
+    found = truncation(inside(level), solved, margin, small, problem.plant.n)
+    change = float(np.max(np.abs(solved(0.5 * margin) - solved(margin))))
+    return found * float(np.fmin(1.0, halved / (change + 1e-300)))
