@@ -188,26 +188,24 @@ class Bellman:
         kernel, grid, rule = self._transitions
         nodes, mass = map(np.asarray, rule)
         numbers = self.grid.padded(self.capacity)
-        width = len(mass) * (self.grid.order + 1) ** len(self.grid.axes)
-        constant = np.empty(self.size)
-        index, weight = np.empty((self.size, width), np.int32), np.empty((self.size, width))
+        shape = (self.size, len(mass), (self.grid.order + 1) ** len(self.grid.axes))
+        constant, index, weight = np.empty(self.size), np.empty(shape, np.int32), np.empty(shape)
         block, step = min(TABLE_BLOCK, int(np.prod(self.capacity))), math.gcd(len(mass), self.together or len(mass))
 
         def fill(first):
             last = min(first + block, self.size)
             inputs = np.zeros((block, policy.shape[1]))
             inputs[: last - first] = policy[first:last]
-            parts = [
-                jax.tree.map(np.asarray, landing(kernel, numbers, grid, first, last, inputs, nodes[k : k + step], mass[k : k + step]))
-                for k in range(0, len(mass), step)
-            ]
-            reward, ending, columns, weights = zip(*parts, strict=True)
-            constant[first:last] = (reward[0] + sum(ending))[: last - first]
-            for table, part in ((index, columns), (weight, weights)):
-                table[first:last] = np.concatenate(part, 1)[: last - first].reshape(-1, width)
+            constant[first:last] = 0.0
+            for k in range(0, len(mass), step):
+                found = landing(kernel, numbers, grid, first, last, inputs, nodes[k : k + step], mass[k : k + step])
+                reward, ending, columns, weights = (np.asarray(a)[: last - first] for a in found)
+                constant[first:last] += ending if k else reward + ending
+                index[first:last, k : k + step], weight[first:last, k : k + step] = columns, weights
 
         in_threads(fill, range(0, self.size, block))
-        return PolicyOperator(self, constant, Rows.of(index, weight, int(np.prod(self._landing.shape))))
+        tables = index.reshape(self.size, -1), weight.reshape(self.size, -1)
+        return PolicyOperator(self, constant, Rows.of(*tables, int(np.prod(self._landing.shape))))
 
     def lookahead(self, values, policy) -> LookaheadPolicy:
         """argmax_u r + γ E V(X_+) as a function of any x, searched from the given policy (S, m) of the nodes; where W is exact, by W."""
