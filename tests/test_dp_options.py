@@ -16,7 +16,7 @@ import plants
 import rlctrl as rc
 from rlctrl import converse
 from rlctrl.reference.dp import LevelSolver
-from rlctrl.reference.expectation import split
+from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.krylov import bicgstab
 
 RNG = np.random.default_rng
@@ -117,6 +117,61 @@ def test_expectation_before_the_maximum_is_exact_at_order_one(exit, moved):  # n
     for mode in ("all", "rough", "near", "policy"):
         found, wanted = (bellman.improve(values, policy, mode)[0] for bellman in (exact, plain))
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
+
+
+MIXED = {"apart": [[0.2, 0.0], [0.0, 0.3]], "one channel": [[0.2], [0.3]], "correlated": [[0.2, 0.1], [0.1, 0.3]]}
+
+
+def moved_by(spread, exit="clip"):  # noqa: A002
+    """Two states, the first of which turns, moved by noise with these factors."""
+    plant = rc.Plant(
+        name="moved",
+        states=[rc.Signal("a", "1", -1, 1, periodic=True), rc.Signal("b", "1", -1, 1)],
+        inputs=[rc.Signal("u", "1", -1, 1)],
+        update=lambda x, u, w, p: 0.9 * x + u + ca.mtimes(ca.DM(spread), w),
+        noise=rc.Gaussian(np.shape(spread)[1]),
+    )
+    return rc.Problem(plant, lambda x, u: -(u[0] ** 2), gamma=0.9, exit=exit)
+
+
+@pytest.mark.parametrize("order", [1, 3, 5])
+@pytest.mark.parametrize("exit", ["clip", "free"])
+@pytest.mark.parametrize("spread", MIXED.values(), ids=MIXED)
+def test_expectation_at_the_nodes_is_the_mean_over_the_noise(spread, exit, order):  # noqa: A002
+    """W at its nodes against V evaluated at every shifted node."""
+    problem = moved_by(spread, exit)
+    method = rc.GridDP(shape=(16, 15), order=order, quadrature=4, expectation="node")
+    bellman = LevelSolver(method, problem, method.grids(problem), 1e9).bellman(method.grids(problem)[-1])
+    assert bellman.expectation is not None
+    values = RNG(0).normal(size=bellman.size)
+    wide, (nodes, mass) = bellman.expectation.grid, bellman.rule
+    after = wide.points()[:, None] + nodes @ np.transpose(spread)
+    if exit == "clip":
+        after[..., 1] = np.clip(after[..., 1], -1, 1)
+    wanted = bellman.grid.evaluate(bellman.grid.fit(values), after) @ mass
+    np.testing.assert_allclose(wide.evaluate(bellman.ahead(values), wide.points()), wanted, rtol=0, atol=1e-11)
+
+
+def test_expectation_at_the_nodes_keeps_to_the_memory():
+    """Axes that move together take a matrix, which is not made where there is no room."""
+    for name, spread in MIXED.items():
+        problem = moved_by(spread)
+        method = rc.GridDP(shape=(16, 15), order=3, quadrature=4)
+        bellman = LevelSolver(method, problem, method.grids(problem), 0.0).bellman(method.grids(problem)[-1])
+        assert (bellman.expectation is None) == (name != "apart")
+        assert noise_first(replace(bellman, room=1e9)).expectation is not None
+
+
+@pytest.mark.slow
+def test_five_states_by_cubic_splines():
+    """A quadratic V, which cubic splines hold: 100 000 nodes against Riccati."""
+    A, B = -0.5 * np.eye(5) + 0.2 * np.eye(5, k=1), np.eye(5)[:, -1:]
+    plant = plants.linear(A, B, F=0.1 * B, state_max=1.0, input_max=3.0)
+    problem = rc.Problem(plant, rc.quadratic([1.0] * 5, [0.5]), gamma=0.9, dt=0.1, exit="free")
+    found = rc.solve(problem, rc.GridDP(shape=(10,) * 5, order=3, inputs=5, quadrature=2, margin=0.0, tolerance=1e-8))
+    x = RNG(0).uniform(-1, 1, (500, 5))
+    true = np.max(np.abs(found.V(x) - rc.solve(problem, rc.Riccati()).V(x)))
+    assert true <= found.error <= 1e-7
 
 
 @pytest.mark.parametrize("together", [1, 2, 4, 6])
