@@ -63,32 +63,31 @@ def load(path) -> Experiment:
 def build(table, default_name, text="", folder=Path()) -> Experiment:
     """Check the table of an experiment and construct its parts; files it names are sought in `folder`."""
     problems = Problems(text)
-    check(table, problems)
-    problems.raise_any()  # misspelt names first: they make values wrong
-    part = lambda name: dict(table.get(name, {}))
+    sections = check(table, problems)
+    part = lambda name: dict(sections.get(name, {}))
     training, comparison = part("training"), part("comparison")
     policy, steps, compared = training.pop("policy", "reference"), training.pop("steps", 20_000), comparison.pop("policies", None)
     attempt = problems.attempt
-    plant, description = attempt("plant", _plant, part("plant"), folder) or (None, "")
+    plant, description = ("plant" in sections and attempt("plant", _plant, part("plant"), folder)) or (None, "")
     found: dict[str, Any] = {
-        "name": attempt("", _name, table.get("name", default_name)),
-        "seed": attempt("", _seed, table.get("seed", 0)),
-        "problem": plant and attempt("problem", _problem, plant, part("problem")),
+        "name": attempt("", _name, sections.get("name", default_name)),
+        "seed": attempt("", _seed, sections.get("seed", 0)),
+        "problem": plant and "problem" in sections and attempt("problem", _problem, plant, part("problem")),
         "critic": attempt("critic", construct, "critic", rc.Critic, part("critic")),
         "scheme": attempt("training", construct, "training", rc.ReplayTD, training),
-        "policy": attempt("training", _policy, policy, "actor" in table, part("policies")),
+        "policy": attempt("training", _policy, policy, "actor" in sections, part("policies")),
         "steps": attempt("training", _whole, "[training] steps", steps, 2),
         "actor": attempt("actor", construct, "actor", rc.Actor, part("actor")) if policy == "actor" else None,
         "decomposition": attempt("decomposition", _bounded, "decomposition", part("decomposition")),
     }
-    methods = [attempt(section, _method, section, values) for section, values in references(table)]
+    methods = [attempt(section, _method, section, values) for section, values in references(sections)]
     if plant:
         found["about"] = attempt("baseline", _about, plant, part("baseline"))
         found["comparison"] = attempt("comparison", _comparison, plant, comparison)
         found["formulas"] = attempt("policies", _formulas, plant, part("policies")) or {}
-        found["mpc"] = attempt("mpc", _mpc, plant, part("mpc")) if "mpc" in table else None
-        named = ["reference", "lqr", "lqr_clipped", "critic", *SHORT.values(), *table.get("policies", {})]
-        found["compared"] = attempt("comparison", _compared, compared, [*named, *(s for s in ("mpc", "actor") if s in table)])
+        found["mpc"] = attempt("mpc", _mpc, plant, part("mpc")) if "mpc" in sections else None
+        named = ["reference", "lqr", "lqr_clipped", "critic", *SHORT.values(), *part("policies")]
+        found["compared"] = attempt("comparison", _compared, compared, [*named, *(s for s in ("mpc", "actor") if s in sections)])
     problems.raise_any()
     return Experiment(method=methods[0], others=tuple(methods[1:]), text=text, asked=table, description=description, **found)
 

@@ -97,9 +97,13 @@ def first_line(error) -> str:
 
 def nearest(word, known):
     """'Did you mean …' for a misspelt word, else the list of what is known."""
-    known = sorted(map(str, known))
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f"Did you mean `{close[0]}`?" if close else f"Known here: {', '.join(known) or 'nothing'}."
+    close = meant(word, known)
+    return f"Did you mean `{close}`?" if close else f"Known here: {', '.join(sorted(map(str, known))) or 'nothing'}."
+
+
+def meant(word, known) -> str | None:
+    """The word among those known that a misspelt one probably stands for."""
+    return next(iter(difflib.get_close_matches(str(word), sorted(map(str, known)), n=1, cutoff=0.5)), None)
 
 
 def strict(target):

@@ -5,7 +5,7 @@ import re
 from importlib import import_module
 
 import rlctrl as rc
-from rlctrl.errors import InputError, nearest
+from rlctrl.errors import InputError, meant, nearest
 
 METHODS = {"GridDP": rc.GridDP, "HJB": rc.HJB, "OpenLoop": rc.OpenLoop, "Riccati": rc.Riccati, "Spectral": rc.Spectral}
 SHORT = {"GridDP": "dp", "HJB": "hjb", "Spectral": "spectral"}  # names of their policies; OpenLoop's takes too long to follow
@@ -49,13 +49,30 @@ class Problems:
         self._found.append((line or 0, f"line {line}: {sentence}" if line else sentence))
 
     def attempt(self, section, function, *arguments):
-        """function(*arguments); None if it refuses, which is noted."""
-        try:
-            return function(*arguments)
-        except InputError as error:
-            named = re.match(r"`(?:\[\w+\] )?(\w+)`", str(error).removeprefix(f"[{section}] "))
-            self.add(str(error), section, named[1] if named else "")
-            return None
+        """function(*arguments); None if it refuses, which is noted. What it refuses in a table among them is left out and it is tried
+        again, so that all that is wrong there is found."""
+        out: set[str] = set()
+        while True:
+            given = [{k: v for k, v in a.items() if k not in out} if isinstance(a, dict) else a for a in arguments]
+            try:
+                return function(*given)
+            except InputError as error:
+                named = re.match(r"`(?:\[\w+\] )?(\w+)`", str(error).removeprefix(f"[{section}] "))
+                key = named[1] if named else ""
+                known = any(key in a for a in given if isinstance(a, dict))
+                if known or not out:  # else it misses what was left out
+                    self.add(str(error), section, key)
+                if not known:
+                    return None
+                out.add(key)
+
+    def rename(self, section, word, meant):
+        """A key, or with "" for the section a section, stands where its misspelling does."""
+        for (heading, key), line in list(self._lines.items()):
+            if (heading, key) == (section, word):
+                self._lines[section, meant] = line
+            elif not section and heading == word:
+                self._lines[meant, key] = line
 
     def raise_any(self):
         """Raise `InputError` with all of them, one a line, in the order of the file."""
@@ -92,39 +109,52 @@ def _after(line, depth, quote):
     return depth, quote
 
 
-def check(table, problems) -> None:
-    """Note every unknown key and missing section of a table."""
-    for key, value in table.items():
-        _check_entry(key, value, problems)
+def check(table, problems) -> dict:
+    """Note every unknown key and missing section of a table. Returns what can be checked further: sections that are whole, with what a
+    misspelt key was probably meant to be."""
+    table = {key: _checked(key, value, problems) for key, value in _known("", table, TOP, problems).items()}
     for section, needed in NEEDED.items():
-        given = table.get(section)
-        if not isinstance(given, dict) or not any(k in given for k in needed):
+        if not any(k in (table.get(section) or {}) for k in needed):
             problems.add(f"`[{section}] {needed[0]}` must be given.", section)
-    for section, values in references(table):
-        _check_method(section, values, problems)
+            table[section] = None
+    methods = [(section, _method(section, values, problems)) for section, values in references(table)]
+    table |= {"reference": next((v for s, v in methods if s == "reference"), None), "also": [v for s, v in methods if s == "also" and v]}
+    return {key: value for key, value in table.items() if value is not None}
 
 
-def _check_entry(key, value, problems):
-    if key not in TOP:
-        section = key if isinstance(value, dict | list) else ""
-        problems.add(f"`{key}` is not a key or section of an experiment. {nearest(key, TOP)}", section, "" if section else key)
-    elif key in LISTS:
-        if not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
-            problems.add(f"`{key}` must be sections [[{key}]]; got {value!r}.", "", key)
-    elif key in ("name", "seed"):
-        return
-    elif not isinstance(value, dict):
+def _checked(key, value, problems):
+    """A section with the keys that may stand there; None if it is no section."""
+    if key in ("name", "seed"):
+        return value
+    if key in LISTS:
+        if isinstance(value, list) and all(isinstance(v, dict) for v in value):
+            return value
+        problems.add(f"`{key}` must be sections [[{key}]]; got {value!r}.", "", key)
+        return None
+    if not isinstance(value, dict):
         problems.add(f"`{key}` must be a section [{key}]; got {value!r}.", key)
-    elif key not in FREE:
-        _unknown(key, value, SECTIONS[key], problems)
-    elif key == "plant" and (known := _plant_keywords(value)):
-        _unknown(key, value, known, problems)
+        return None
+    known = _plant_keywords(value) if key == "plant" else None if key in FREE else SECTIONS[key]
+    return value if known is None else _known(key, value, known, problems)
 
 
-def _unknown(section, values, known, problems):
-    for word in values:
-        if word not in known:
+def _known(section, values, known, problems):
+    """The values under known keys; others are noted, and read as what was probably meant."""
+    found = {word: value for word, value in values.items() if word in known}
+    for word, value in values.items():
+        if word in known:
+            continue
+        if section:
             problems.add(f"`[{section}] {word}` is not known there. {nearest(word, known)}", section, word)
+        else:
+            heading = word if isinstance(value, dict | list) else ""
+            sentence = f"`{word}` is not a key or section of an experiment. {nearest(word, known)}"
+            problems.add(sentence, heading, "" if heading else word)
+        close = meant(word, known)
+        if close and close not in values:
+            problems.rename(section, word, close)
+            found[close] = value
+    return found
 
 
 def _plant_keywords(values):
@@ -141,12 +171,14 @@ def references(table) -> list[tuple[str, dict]]:
     return [(section, dict(values)) for section, values in pairs if isinstance(values, dict)]
 
 
-def _check_method(section, values, problems):
+def _method(section, values, problems):
+    """The values of a method under known keys; None if it is none."""
     name = values.get("method")
+    if isinstance(name, str) and name in METHODS:
+        return _known(section, values, ["method", *keywords(METHODS[name], *NOT_IN_FILES)], problems)
     if section == "also" and "method" not in values:
         problems.add("`[[also]] method` must be given.", section)
-    elif name is not None and not (isinstance(name, str) and name in METHODS):
+    elif name is not None:
         sentence = f"`[{section}] method` must be one of {tuple(METHODS)}; got {name!r}. {nearest(name, METHODS)}"
         problems.add(sentence, section, "method")
-    elif name is not None:
-        _unknown(section, values, ["method", *keywords(METHODS[name], *NOT_IN_FILES)], problems)
+    return None

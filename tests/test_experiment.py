@@ -337,6 +337,16 @@ def test_all_wrong_keys_are_reported_at_once(here, capsys):
     assert missed == []
 
 
+def test_wrong_values_are_reported_beside_wrong_keys_and_all_of_a_section(here, capsys):
+    """A misspelt key counts as what was probably meant, so that its value is checked too."""
+    wrong = [("gamma = 0.9", "gama = 1.5"), ("hidden = 3", "hidden = 0"), ('"affine"', '"afine"'), ("memory = 8", "memory = 0")]
+    lines = refusal(here, capsys, changed(*wrong)).splitlines()
+    named = [re.search(r"line (\d+): .*?`(?:\[\w+\] )?(\w+)`", line) for line in lines]
+    assert [(m[1], m[2]) for m in named if m] == [
+        ("10", "gama"), ("10", "gamma"), ("20", "hidden"), ("22", "features"), ("25", "memory"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("section", ["plant", "problem", "reference"])
 def test_a_missing_section_is_named(here, capsys, section):
     text = re.sub(rf"\[{section}\]\n(?:[^\[\n].*\n)*", "", BASE)
