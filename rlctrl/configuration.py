@@ -154,7 +154,7 @@ def _method(section, values):
 
 def _plant(values, folder):
     """The plant, and what the function that makes it says of it."""
-    make = _maker(folder, values.pop("file"), values.pop("name", "plant")) if "file" in values else _listed(values.pop("name"))
+    make = _maker(folder, values.pop("file"), values.pop("name", "plant")) if "file" in values else _listed(values.pop("name", None))
     plant = construct("plant", make, values)
     require(isinstance(plant, rc.Plant), "[plant] name", "must be a function that returns an rc.Plant", type(plant).__name__, "See README.")
     return plant, inspect.getdoc(make) or ""

@@ -65,10 +65,6 @@ class Problems:
                 if not known:
                     return None
                 out.add(key)
-            except KeyError:  # nothing is left to go on with
-                if not out:
-                    raise
-                return None
 
     def rename(self, section, word, meant):
         """A key, or with "" for the section a section, stands where its misspelling does."""
