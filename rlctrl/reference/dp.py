@@ -43,8 +43,9 @@ class GridDP:
     computational box reaches beyond the stated one, relative to its width. `evaluation` of policies: "krylov" or "successive".
     `expectation`: over the noise at every "transition", or once per sweep at every "node" (additive noise only; one more interpolation);
     "auto" takes the latter above order 1 where noise is additive and the problem never ends and memory allows. `memory`: most
-    GiB to use (default: what the machine has free). `iterations`: most improvements per level. `start`: a `Reference` (say, of a similar problem) whose V the
-    iteration starts from. `checkpoint`: a file the state is written to as the solve goes; if it exists, the solve goes on from there.
+    GiB to use (default: what the machine has free). `iterations`: most improvements per level. `start`: a `Reference` (say, of a similar
+    problem) whose V the iteration starts from. `checkpoint`: a file the state is written to as the solve goes; if it exists,
+    the solve goes on from there.
     Raises `InputError` for an unbounded box, for γ = 1 without an end, when the estimate of memory exceeds the limit, and for a checkpoint
     of another solve.
     """
