@@ -225,10 +225,11 @@ def test_measured_rate_is_the_inverse_of_the_largest_eigenvalue(lqr):
 # --- data ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_several_seeds_are_the_single_ones(lqr):
-    together = trained(lqr, seed=[3, 5, 8])
-    assert len(together) == 3
-    for run, seed in zip(together, (3, 5, 8), strict=True):
+@pytest.mark.parametrize("seeds", [[3], [3, 5, 8, 13]])  # one group; groups of two, each on a core
+def test_several_seeds_are_the_single_ones(lqr, seeds):
+    together = trained(lqr, seed=seeds)
+    assert len(together) == len(seeds)
+    for run, seed in zip(together, seeds, strict=True):
         assert np.allclose(run.weights, trained(lqr, seed=seed).weights, rtol=0, atol=1e-10)
 
 
