@@ -1,5 +1,6 @@
 """One axis of a grid: node positions, and splines through values at them."""
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,6 +71,8 @@ class Axis:
     def padded(self, size) -> "Axis":
         """The same axis in arrays for `size` nodes."""
         more = size - self.size
+        if not more:
+            return self
         last = lambda a: np.concatenate([a, np.repeat(np.asarray(a)[-1:], more, 0)])
         inverse = np.eye(size if self.order > 1 else 0)
         inverse[: len(self.inverse), : len(self.inverse)] = self.inverse
@@ -150,10 +153,15 @@ def make_axis(nodes, order=1, period=None) -> Axis:
         "The axis closes after its last node.",
     )
     ends = np.append(nodes, nodes[0] + period) if period else nodes
-    widths, middles = np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
+    widths, middles = _cells(ends)
     guide = None if np.ptp(widths) <= 1e-9 * widths[0] else Guide.of(nodes, ends[-1])
-    starts, pieces, inverse = _linear(widths) if order == 1 else _splines(nodes, middles, widths, order, period)
+    starts, pieces, inverse = _linear(widths) if order == 1 else _splines(nodes.tobytes(), order, period)
     return Axis(nodes, middles, widths, pieces, starts.astype(np.int32), inverse, len(nodes), guide, order, period)
+
+
+def _cells(ends):
+    """Widths and middles of the cells between the ends."""
+    return np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
 
 
 def _linear(widths):
@@ -161,8 +169,11 @@ def _linear(widths):
     return np.arange(len(widths)), np.tile([[0.5, -1.0], [0.5, 1.0]], (len(widths), 1, 1)), np.zeros((0, 0))
 
 
-def _splines(nodes, middles, widths, order, period):
-    """The same of any order."""
+@functools.lru_cache(32)
+def _splines(nodes, order, period):
+    """The same of any order, from the bytes of the nodes; kept, since one solve asks for the same axes again and again."""
+    nodes = np.frombuffer(nodes)
+    widths, middles = _cells(np.append(nodes, nodes[0] + period) if period else nodes)
     knots = knots_of(nodes, order, period)
     span = np.clip(np.searchsorted(knots, middles, side="right") - 1, order, len(knots) - order - 2)
     starts = span - order

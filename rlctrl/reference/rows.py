@@ -29,6 +29,8 @@ class Rows:
         return cls(tuple(pieces))
 
     def __matmul__(self, vector):
+        if len(self.pieces) == 1:
+            return self.pieces[0] @ vector
         return np.concatenate(in_threads(lambda piece: piece @ vector, self.pieces))
 
     @property
