@@ -233,7 +233,9 @@ def _run(loop, scheme, state, steps, several, store, progress):
 
 
 def _all_at_once(loop, state, start, count):
-    """`advance` of several runs: groups of equally many, so that one program serves them all, a core each."""
+    """`advance` of several runs: groups of equally many, so that one program serves them all, a core each where that may be."""
+    if loop.factorises:
+        return advance(loop, state, start, count, True)
     runs = len(state.failed)
     size = max(d for d in range(1, TOGETHER + 1) if runs % d == 0 and d < max(runs, 2))
     groups = [jax.tree.map(lambda a, k=k: np.asarray(a)[k : k + size], state) for k in range(0, runs, size)]
