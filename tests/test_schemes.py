@@ -225,7 +225,7 @@ def test_measured_rate_is_the_inverse_of_the_largest_eigenvalue(lqr):
 # --- data ---------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seeds", [[3], [3, 5, 8, 13]])  # one group; groups of two, each on a core
+@pytest.mark.parametrize("seeds", [[3], [3, 5, 8, 13]])
 def test_several_seeds_are_the_single_ones(lqr, seeds):
     together = trained(lqr, seed=seeds)
     assert len(together) == len(seeds)

@@ -83,12 +83,6 @@ class Loop:
     actor: Any
     plan: Plan
 
-    @property
-    def factorises(self) -> bool:
-        """Whether a step factorises matrices. LAPACK then waits for threads of the pool that the program itself runs in: two such programs
-        at once wait for each other, for ever."""
-        return self.plan.update == "gauss-newton" or self.actor is not None
-
     def step(self, state: State, k):
         """Data, T14 or another rule, the actor; weights that are not finite are not taken over."""
         key, move_key, choice_key = jax.random.split(state.key, 3)

@@ -26,12 +26,10 @@ from rlctrl.problem import Problem
 from rlctrl.progress import Progress
 from rlctrl.result import Result
 from rlctrl.storage import fingerprint
-from rlctrl.threads import in_threads
 from rlctrl.tree import saved
 
 CANDIDATES = 21  # per input, of greedy policies and targets
 KEPT = 2**28  # bytes of snapshots
-TOGETHER = 4  # runs vmapped: more of them leave the cache, fewer pay for every step's overhead
 
 
 @saved
@@ -220,7 +218,7 @@ def _run(loop, scheme, state, steps, several, store, progress):
     state, rows = store.restored(state, _snapshot(state, Means(state.td_rms, state.td_rms), 0, several))
     with Progress("ReplayTD", progress) as bar:
         for end, count in _intervals(steps, _snapshots(scheme, state))[len(rows) :]:
-            state, means = _all_at_once(loop, state, end - count, count) if several else advance(loop, state, end - count, count, False)
+            state, means = advance(loop, state, end - count, count, several)
             rows.append(_snapshot(state, means, end - 1, several))
             if scheme.rate == "measured":
                 state = state._replace(rate=_measured(loop.network, state.omega, rows[-1]["memory"].t, scheme.objective, several))
@@ -230,17 +228,6 @@ def _run(loop, scheme, state, steps, several, store, progress):
                 break
     store.write()
     return state, jax.tree.map(lambda *a: np.stack(a, 1 if several else 0), *rows)
-
-
-def _all_at_once(loop, state, start, count):
-    """`advance` of several runs: groups of equally many, so that one program serves them all, a core each where that may be."""
-    if loop.factorises:
-        return advance(loop, state, start, count, True)
-    runs = len(state.failed)
-    size = max(d for d in range(1, TOGETHER + 1) if runs % d == 0 and d < max(runs, 2))
-    groups = [jax.tree.map(lambda a, k=k: np.asarray(a)[k : k + size], state) for k in range(0, runs, size)]
-    moved = in_threads(lambda group: advance(loop, group, start, count, True), groups)
-    return jax.tree.map(lambda *a: np.concatenate(a), *moved)
 
 
 def _snapshot(state, means, step, several):
