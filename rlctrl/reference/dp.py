@@ -21,7 +21,7 @@ from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.checkpoint import Checkpoint
 from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.grid_error import error_terms
-from rlctrl.reference.policy_iteration import Level, State, evaluate, fixed_policy, policy_iteration
+from rlctrl.reference.policy_iteration import Level, State, evaluate, fixed_policy, horizon_of, policy_iteration
 from rlctrl.reference.two_level import Correction
 
 LEVELS = 3  # grids in a nest
@@ -236,7 +236,7 @@ class LevelSolver:
         operator = fixed_policy(bellman, policy, self.table_bytes)
         after = operator.apply(values)
         accuracy = part * float(np.max(np.abs(after - values))) + 1e-15 * float(np.ptp(values))
-        return evaluate(operator, after, accuracy, self.method.evaluation, not bellman.kernel.can_end)
+        return evaluate(operator, after, accuracy, self.method.evaluation, horizon_of(operator))
 
 
 def _reference(problem, levels, terms):

@@ -7,7 +7,7 @@ estimates. The maximum is that of the search over the inputs: a higher peak betw
 
 A policy is evaluated by BiCGSTAB on (1 − P^π) V = c (`"krylov"`, a sparse factorisation where that stalls) or by sweeps V ← T^π V
 (`"successive"`), the more accurately the faster the residual falls (Eisenstat & Walker 1996), so that the last policies need no second
-evaluation. On large grids, once the bound falls fast, improvements search only near the policy at hand; the last one always
+evaluation. At γ = 1 policies that end never, or hardly ever, are always swept: their value is not finite, or drowned in rounding. On large grids, once the bound falls fast, improvements search only near the policy at hand; the last one always
 searches everywhere.
 """
 
@@ -26,6 +26,10 @@ EVALUATION = 0.003  # a policy is evaluated until its residual is at most this p
 STEPS = 300  # most Krylov steps per evaluation
 SWEEPS = 500  # most per evaluation
 FACTORED = 2e6  # most entries of a matrix that is factorised
+PATIENCE = 1e6  # steps to the end from which a policy counts as one that never ends
+LONGEST = 1e12  # steps to the end that are believed
+PROPER = 0.01  # part of the usual reward of a step to which a policy is evaluated at γ = 1 at least: its value is right to that part
+EXACT = 1e-6  # residual of a factorisation, relative to the right side, above which the matrix counts as singular
 FAST = 0.2  # factor of the bound per improvement below which the policy is as good as found, but for details
 ROUGH = 0.02  # bound, relative to the range of V, above which inputs between the candidates do not matter yet
 NEAR_PAYS = 2e6  # backups of a full improvement from which searching near the last policy is worth another compilation
@@ -97,11 +101,11 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
         operator = None  # its memory is needed for the next
         if gamma == 1:
             operator = fixed_policy(bellman, policy, table_bytes)
-            horizon = longest_time(operator)
+            horizon = horizon_of(operator)
         bound = gamma * horizon * (0.5 * (high - low) if endless else residual)
         middle = 0.5 * gamma * horizon * (low + high) if endless else 0.0
         rounding = 1e-13 * float(np.abs(improved).max())  # a constant V has no range
-        goal = max(method.tolerance * float(np.ptp(improved)), horizon * rounding, 1e-300)
+        goal = max(method.tolerance * float(np.ptp(improved)), min(horizon, PATIENCE) * rounding, 1e-300)
         rows.append((len(rows), residual, bound))
         show(rows, goal)
         settled = np.isfinite(bound) and bound <= goal and mode != "rough"
@@ -111,12 +115,15 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
         if not np.isfinite(residual) or residual > 1e6 * (1 + rows[0][1]):
             failed, bound = _divergence(bellman, improved, residual), float("inf")
             break
+        if residual <= rounding and horizon > PATIENCE:
+            failed = f"found a policy on {bellman.grid.shape} that never ends and from which nothing is left to gain"
+            break
         if settled:
             values = improved
         else:
             operator = operator or fixed_policy(bellman, policy, table_bytes)
             accuracy = max(_share(rows) * residual, 0.1 * goal / horizon)
-            values = evaluate(operator, improved + middle, accuracy, method.evaluation, endless)
+            values = evaluate(operator, improved + middle, accuracy, method.evaluation, horizon)
         fast = len(rows) > 1 and rows[-1][2] < FAST * rows[-2][2]
         if mode != "rough" or bound <= ROUGH * float(np.ptp(improved)):
             mode = "near" if large and fast and not settled else "all"
@@ -143,8 +150,11 @@ def _divergence(bellman, improved, residual):
 def _advice(bellman, gamma, horizon, residual):
     if np.isnan(residual):
         return "Move the box, or lower `margin`, to where reward and plant are defined."
-    if gamma == 1 and horizon > 1e9:
-        return "From some states the policy found never reaches an end: no target can be reached, or staying pays. Check signs and target."
+    if gamma == 1 and horizon > PATIENCE:
+        return (
+            "From some states the policy found never reaches an end: no target can be reached, or staying costs nothing, or pays. Check "
+            "signs and target, or lower gamma a little."
+        )
     if bellman.grid.order > 1:
         return "Splines of order above 1 are no contraction: use order=1."
     if bellman.kernel.exit == "free":
@@ -152,13 +162,16 @@ def _advice(bellman, gamma, horizon, residual):
     return "Raise `iterations`."
 
 
-def evaluate(operator, values, accuracy, how, endless=False) -> np.ndarray:
-    """V^π (S,) from `values`, until |T^π V − V| ≤ `accuracy` or nothing is gained any more."""
-    if how == "krylov":
+def evaluate(operator, values, accuracy, how, horizon) -> np.ndarray:
+    """V^π (S,) from `values`, until |T^π V − V| ≤ `accuracy` or nothing is gained any more; `horizon`: see `horizon_of`."""
+    gamma, endless = float(operator.bellman.kernel.gamma), not operator.bellman.kernel.can_end
+    if gamma == 1:
+        accuracy = min(accuracy, PROPER * (_usual_reward(operator) or float(np.ptp(values)) / horizon) or accuracy)
+    if how == "krylov" and (gamma < 1 or horizon <= PATIENCE):
         change, solved = _solve(operator, operator.apply(values) - values, accuracy)
         if solved:
             return values + change
-    gamma, low, high = float(operator.bellman.kernel.gamma), 0.0, 0.0
+    low, high = 0.0, 0.0
     for _ in range(SWEEPS):
         new = operator.apply(values)
         low, high = float((new - values).min()), float((new - values).max())
@@ -168,18 +181,32 @@ def evaluate(operator, values, accuracy, how, endless=False) -> np.ndarray:
     return values + 0.5 * gamma / (1 - gamma) * (low + high) if endless else values
 
 
-def longest_time(operator) -> float:
-    """max over the nodes of the expected number of steps to the end, τ = 1 + P^π τ; infinite if the end is not reached."""
+def _usual_reward(operator):
+    """Median of what a step gives under a policy, over the nodes where the problem goes on."""
+    gained = np.abs(operator.constant[~_over(operator)])
+    return float(np.median(gained)) if len(gained) else 0.0
+
+
+def _over(operator):
     bellman = operator.bellman
-    going = ~np.asarray(ended(bellman.kernel, bellman.points))
-    times, solved = _solve(operator, going.astype(float), 1e-3)
-    return float(times.max()) if solved and times.max() < 1e12 else float("inf")
+    return np.asarray(ended(bellman.kernel, bellman.points))
+
+
+def horizon_of(operator) -> float:
+    """Σ γ^k over the steps to the end, at most: 1/(1 − γ), or at γ = 1 the largest expected number of steps τ = 1 + P^π τ under a policy,
+    infinite if it does not end or no such numbers are found."""
+    gamma = float(operator.bellman.kernel.gamma)
+    if gamma < 1:
+        return 1 / (1 - gamma)
+    times, solved = _solve(operator, (~_over(operator)).astype(float), 1e-3)
+    return float(times.max()) if solved and times.min() > -1 and times.max() < LONGEST else float("inf")
 
 
 def _solve(operator, right, accuracy):
     """x with |x − P^π x − right| ≤ accuracy, and whether that was reached."""
     size = operator.bellman.size
-    found, reached = bicgstab(lambda x: x - operator.linear(x), right, accuracy, STEPS, operator.bellman.precondition)
+    product = lambda x: x - operator.linear(x)
+    found, reached = bicgstab(product, right, accuracy, STEPS, operator.bellman.precondition)
     matrix = getattr(operator, "matrix", None)
     plain = operator.bellman.grid.order == 1 and operator.bellman.expectation is None
     if not reached and matrix is not None and plain and matrix.whole.nnz <= FACTORED:
@@ -187,5 +214,5 @@ def _solve(operator, right, accuracy):
             found = splu(sparse.csc_matrix(sparse.eye_array(size) - matrix.whole)).solve(right)
         except RuntimeError:  # exactly singular: a set of states that is never left
             return found, False
-        reached = bool(np.all(np.isfinite(found)))
+        reached = bool(np.max(np.abs(product(found) - right)) <= max(accuracy, EXACT * np.max(np.abs(right))))
     return found, reached
