@@ -13,6 +13,9 @@ from rlctrl.grid import Grid
 from rlctrl.maximise import ROUNDS, maximise
 from rlctrl.tree import record
 
+ASTRAY = 2.0  # cells beyond the grid, more than from the node is needed, from which an input is not tried with splines
+SHUNNED = -1e100  # its value
+
 
 @record(arrays=("grid", "coefficients"))
 @dataclass(frozen=True, eq=False)
@@ -33,16 +36,18 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
     `landings`."""
     value, candidates = GridValue(grid, coefficients), jnp.asarray(inputs.candidates)
     rounds, finite = (0 if mode == "rough" else ROUNDS), not inputs.continuous
+    strays = kernel.exit == "free" and grid.order > 1
 
     def one(k, out):
         here = first + k * block
         x = numbers.node(jnp.minimum(here + jnp.arange(block), last - 1))
         old = lax.dynamic_slice_in_dim(jnp.asarray(policy), here, block)
-        q = lambda u: kernel.backup(value.at, x[:, None], u, rule)
+        backup = lambda u: kernel.backup(value.at, x[:, None], u, rule)
+        q = _staying(kernel, grid, x, candidates, rule, backup) if strays else backup
         start = jnp.broadcast_to(candidates, (block, *candidates.shape))
         start = start if finite else jnp.concatenate([start, old[:, None]], 1)
         if mode == "policy":
-            u, v = old, q(old[:, None])[:, 0]
+            u, v = old, backup(old[:, None])[:, 0]
         elif mode == "near":
             u, v = maximise(q, inputs, inputs.beside(old))
         elif known is None:
@@ -50,6 +55,7 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
         else:
             places = [lax.dynamic_slice_in_dim(p, k * block, block) for p in known]
             values = kernel.reward(x[:, None], candidates) + kernel.gamma * grid.evaluate_at(coefficients, places)
+            values = _shunned(values, _beyond(grid, places), _beyond(grid, places)) if strays else values
             values = values if finite else jnp.concatenate([values, q(old[:, None])], 1)
             u, v = maximise(q, inputs, start, rounds, values)
         if kernel.can_end:
@@ -58,6 +64,27 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
 
     start = (jnp.zeros(len(policy)), jnp.zeros(jnp.shape(policy)))
     return lax.fori_loop(0, (last - first + block - 1) // block, one, start)
+
+
+def _staying(kernel, grid, x, candidates, rule, backup):
+    """The backup q(u) at nodes x (B, n) without inputs that lead astray: beyond the grid a spline is its last piece continued, which says
+    nothing far out, and the maximum would be sought there. How far out counts by the mean of the noise, from the candidate that stays
+    nearest."""
+    mean = jnp.asarray(rule[1]) @ jnp.asarray(rule[0])
+    beyond = lambda u: _beyond(grid, grid.places(kernel.free_step(x[:, None], u, mean)))
+    others = beyond(jnp.broadcast_to(candidates, (len(x), *candidates.shape)))
+    return lambda u: _shunned(backup(u), beyond(u), others)
+
+
+def _beyond(grid, places):
+    """Cells (...) by which places lie beyond the grid, on the axis where it is most."""
+    sides = [jnp.maximum(-p, p - (axis.count - 1)) for axis, p in zip(grid.axes, places, strict=True) if axis.period is None]
+    return functools.reduce(jnp.maximum, sides, jnp.zeros(()))
+
+
+def _shunned(values, beyond, others):
+    """Values (B, A) of inputs, SHUNNED where these lie farther `beyond` the grid than the nearest of `others` does and ASTRAY more."""
+    return jnp.where(beyond > jnp.min(others, -1, keepdims=True) + ASTRAY, SHUNNED, values)
 
 
 @functools.partial(jax.jit, static_argnames=("count", "block"))
