@@ -85,7 +85,8 @@ class HJB:
                 margin = MARGIN
                 levels = self._nested(problem, inputs, shapes, margin, rest, bar)
             fine = levels[-1]
-            terms = {"solver": fine.solver_error, "discretisation": discretisation(levels)} | correlation(fine) | target(problem.kernel, fine)
+            terms = {"solver": fine.solver_error, "discretisation": discretisation(levels)}
+            terms |= correlation(fine) | target(problem.kernel, fine)
             if problem.exit == "free" and (margin or fine.leaving):
                 small = terms["solver"] + SMALL * terms["discretisation"]
                 terms["truncation"] = self._truncation(problem, inputs, shapes[-2], margin or MARGIN, rest, levels[-2], small)
