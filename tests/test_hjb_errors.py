@@ -45,7 +45,7 @@ def test_an_ellipse(a, b, order):
 @pytest.mark.parametrize("discount", [0.0, 1.0])
 @pytest.mark.parametrize(("low", "high"), [(-0.23, 0.31), (-0.26, 0.2), (-0.275, 0.275)])
 def test_an_interval(low, high, discount, order):
-    """With the boundary at nodes that are missing on both levels alike, their difference shows nothing of it."""
+    """Where the levels h and 2h miss the same of it, their difference shows nothing."""
     far = lambda x: np.maximum(np.maximum(x[:, 0] - high, low - x[:, 0]), 0)
     problem = make(lambda x, u: u[0], lambda x, u: -1.0, discount=discount, target=lambda x: (x[0] - low) * (x[0] - high), **ALONG)
     judge(problem, lambda x: np.expm1(-discount * far(x)) / discount if discount else -far(x), [(41,), (81,), (161,)], order=order)
