@@ -127,13 +127,13 @@ def merton(aversion, low, exit="free"):  # noqa: A002
     return rc.Problem.from_rates(plant, utility, rho, 0.01, exit=exit, **ends), lambda x: value(x[:, 0])
 
 
-@pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize(("aversion", "low"), [(0.5, 0.5), (0.5, 1.0), (2.0, 1.0), (4.0, 0.5)])
-def test_a_value_that_hangs_on_what_lies_beyond_the_box_is_refused(aversion, low, order):
+@pytest.mark.parametrize(("aversion", "low"), [(0.5, 0.5), (0.5, 1.0), (4.0, 0.5)])
+def test_a_value_that_hangs_on_what_lies_beyond_the_box_is_refused(aversion, low):
     """The grid's margin cannot hold a wealth that grows or falls for ever: off by up to V's range, which no margin shows."""
     problem, _ = merton(aversion, low)
-    with pytest.raises(rc.NotConverged, match="V inside the box depends on what lies beyond it"):
-        rc.solve(problem, rc.HJB(shape=(41,), order=order))
+    for order in (1, 2):
+        with pytest.raises(rc.NotConverged, match="V inside the box depends on what lies beyond it"):
+            rc.solve(problem, rc.HJB(shape=(41,), order=order, inputs=9))
 
 
 @pytest.mark.parametrize("order", [1, 3])
