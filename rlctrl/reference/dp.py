@@ -22,6 +22,7 @@ from rlctrl.reference.checkpoint import Checkpoint
 from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.grid_error import error_terms
 from rlctrl.reference.policy_iteration import Level, State, evaluate, fixed_policy, horizon_of, policy_iteration
+from rlctrl.reference.refinement import BEYOND
 from rlctrl.reference.two_level import Correction
 
 LEVELS = 3  # grids in a nest
@@ -258,7 +259,7 @@ def _reference(problem, levels, terms):
         error_terms=terms,
         converged=fine.converged and good,
         residual=fine.residual,
-        message=fine.message,
+        message=BEYOND if fine.converged and np.isinf(terms.get("truncation", 0.0)) else fine.message,
         iterations=sum(len(level.rows) for level in levels),
         notes=tuple(_notes(left, terms, float(np.ptp(fine.values)), problem.exit)) if fine.converged else (),
         history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},

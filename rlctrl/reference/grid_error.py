@@ -93,7 +93,8 @@ def _widened(solver, level, margin, small, halved):
     @functools.cache
     def solved(width):
         grid = method.grid(problem, method.axes(problem)[-2], width)
-        return inside(replace(solver, grids=[*solver.grids, grid]).solve(grid, level))
+        found = replace(solver, grids=[*solver.grids, grid]).solve(grid, level)
+        return inside(found) if found.converged else np.nan
 
     found = truncation(inside(level), solved, margin, small, problem.plant.n)
     change = float(np.max(np.abs(solved(0.5 * margin) - solved(margin))))

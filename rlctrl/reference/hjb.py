@@ -6,8 +6,9 @@ second-order differences where V is smooth, monotone ones near kinks. Each level
 V is that of the continuous-time problem; the V of the sampled problem (inputs held over dt, r = ℓ·dt) differs by O(dt): `notes` bounds it.
 
 Error statement, estimated: the bound of the policy iteration; the levels h, 2h, 4h extrapolated with their observed order; correlation that
-the monotone stencil had to drop; for `exit="free"` the truncation (on the level 2h, from the changes of V as a margin around the box
-grows by quarters, taken to go on like a geometric series).
+the monotone stencil had to drop; what the nodes in the target miss of it; for `exit="free"` the truncation (on the level 2h, from the
+changes of V as a margin around the box grows by quarters, taken to go on like a geometric series). Where a margin changes V by more than
+its range there is no statement: `NotConverged`.
 """
 
 import functools
@@ -28,8 +29,8 @@ from rlctrl.reference.base import Reference
 from rlctrl.reference.grid_hamiltonian import GridHamiltonian
 from rlctrl.reference.hamiltonian import noise_entries
 from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
-from rlctrl.reference.level import Level, correlation, discretisation
-from rlctrl.reference.refinement import SMALL, truncation
+from rlctrl.reference.level import Level, correlation, discretisation, target
+from rlctrl.reference.refinement import BEYOND, SMALL, truncation
 from rlctrl.reference.sampling import sampled_distance
 
 LEAST_NODES = 9  # a side, on the coarsest level
@@ -83,8 +84,10 @@ class HJB:
             if problem.exit == "free" and self.margin is None and not margin and levels[-1].leaving:
                 margin = MARGIN
                 levels = self._nested(problem, inputs, shapes, margin, rest, bar)
-            terms = {"solver": levels[-1].solver_error, "discretisation": discretisation(levels)} | correlation(levels[-1])
-            if problem.exit == "free" and (margin or levels[-1].leaving):
+            fine = levels[-1]
+            terms = {"solver": fine.solver_error, "discretisation": discretisation(levels)}
+            terms |= correlation(fine) | target(problem.kernel, fine)
+            if problem.exit == "free" and (margin or fine.leaving):
                 small = terms["solver"] + SMALL * terms["discretisation"]
                 terms["truncation"] = self._truncation(problem, inputs, shapes[-2], margin or MARGIN, rest, levels[-2], small)
         return self._reference(problem, levels, terms, rest)
@@ -132,7 +135,8 @@ class HJB:
         @functools.cache
         def solved(width):
             found = self._solve_level(problem, inputs, shape, width, rest, level)
-            return found.on(level.judged) if width <= margin or found.smooth == level.smooth else np.nan
+            solves = found.state.converged and (width <= margin or found.smooth == level.smooth)
+            return found.on(level.judged) if solves else np.nan
 
         return truncation(level.on(level.judged), solved, margin, small, problem.plant.n)
 
@@ -190,7 +194,7 @@ class HJB:
             error_terms=terms,
             converged=fine.state.converged and not fine.endless and bool(np.all(np.isfinite(list(terms.values())))),
             residual=float(np.max(np.abs(fine.state.greedy.slack))),
-            message=_message(fine),
+            message=_message(fine, terms),
             iterations=len(rows),
             history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},
         )
@@ -233,7 +237,7 @@ def _first(scheme, start):
     return np.where(scheme.fixed, scheme.given, start.on([a.nodes for a in axes], start.low.values).ravel()), policy
 
 
-def _message(level):
+def _message(level, terms):
     shape, state = "×".join(map(str, level.grid.shape)), level.state
     way_out = "Give a discount, a reachable target, wider inputs or another box."
     odd = np.flatnonzero(~np.isfinite(state.greedy.slack))
@@ -253,6 +257,8 @@ def _message(level):
         return (
             f"HJB stopped after {len(state.rows) - 1} policies on {shape} nodes with bound {state.bound:.1e}. Raise `iterations` or refine."
         )
+    if np.isinf(terms.get("truncation", 0.0)):
+        return BEYOND
     return f"Bound of the policy iteration {state.bound:.1e} after {len(state.rows) - 1} policies on {shape} nodes."
 
 

@@ -50,7 +50,7 @@ class Scheme:
         points = grid.points()
         operators = differences(grid, walls, hamiltonian.noise)
         end, fixed = ends(problem.kernel, points)
-        end = _counting(points, end, fixed | np.any(operators.low.out, 1))
+        end = counting(points, end, fixed | np.any(operators.low.out, 1))
         given = np.where(fixed, end, 0.0)
         if rest is not None:
             fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
@@ -138,7 +138,7 @@ def ends(kernel, points):
     return in_chunks(lambda x: _ends(kernel, x), points, size=BLOCK)
 
 
-def _counting(points, end, counts):
+def counting(points, end, counts):
     """The exit value where it counts, 0 elsewhere; refused where it counts and is no finite number."""
     odd = np.flatnonzero(counts & ~np.isfinite(end))
     where = f"must be finite where the problem ends; at x={points[odd[:1]].ravel().round(6).tolist()} it"

@@ -11,10 +11,14 @@ import numpy as np
 from rlctrl.grid import Grid
 from rlctrl.maximise import InputSet
 from rlctrl.policy import Policy
-from rlctrl.reference.howard import Scheme, State, beside_walls
-from rlctrl.reference.refinement import left_by
+from rlctrl.reference.base import evaluate_value
+from rlctrl.reference.chunks import in_chunks
+from rlctrl.reference.howard import BLOCK, Scheme, State, beside_walls, counting, ends
+from rlctrl.reference.refinement import SAFETY, left_by
 from rlctrl.reference.sweep import GridValue
 from rlctrl.tree import record
+
+HALVINGS = 30  # of the edges that cross the boundary of the target
 
 
 @record(arrays=("grid", "table", "inputs"))
@@ -157,3 +161,36 @@ def correlation(level):
     low, high = scheme.terms(state.policy, state.values)
     defect = np.where(whole, 0.0, (1 - level.share) * np.abs(np.sum((high - low)[:, 2 * len(level.grid.axes) :], 1)))
     return {"correlation": float(np.max(np.abs(state.inverse(defect))))} if np.any(defect) else {}
+
+
+def target(kernel, level):
+    """What the nodes in the target miss of it: |V − exit value| at points of the target between them, where V should be that value. By the
+    maximum principle they put V off by no more elsewhere. Next to nothing where the target's boundary runs through nodes."""
+    if kernel.target_function is None:
+        return {}
+    everywhere = np.full(len(level.grid.axes), np.inf)
+    middles = level.grid.middles(-everywhere, everywhere).points()
+    points = np.concatenate([boundary(kernel, level.grid), middles[ends(kernel, middles)[1]]])
+    if not len(points):
+        return {"target": 0.0}
+    value, end = level.function(), counting(points, ends(kernel, points)[0], np.ones(len(points), bool))
+    found = in_chunks(lambda x: evaluate_value(value, x), points, size=BLOCK)
+    return {"target": SAFETY * float(np.max(np.abs(found - end)))}
+
+
+def boundary(kernel, grid):
+    """Points (k, n) of the target where the edges between neighbouring nodes leave it, by bisection."""
+    nodes, inside = grid.points().reshape(*grid.shape, -1), ends(kernel, grid.points())[1].reshape(grid.shape)
+    starts, ways = [np.zeros((0, len(grid.axes)))], [np.zeros((0, len(grid.axes)))]
+    for k, axis in enumerate(grid.axes):
+        for sign in (1, -1):
+            leaves = inside & ~np.roll(inside, -sign, k)
+            if axis.period is None:
+                np.moveaxis(leaves, k, 0)[-1 if sign == 1 else 0] = False
+            starts.append(nodes[leaves])
+            ways.append(np.broadcast_to(sign * axis.widths[0] * np.eye(len(grid.axes))[k], starts[-1].shape))
+    start, way = np.concatenate(starts), np.concatenate(ways)
+    within = np.zeros((len(start), 1))
+    for step in 0.5 ** np.arange(1, HALVINGS + 1) if len(start) else ():
+        within += step * ends(kernel, start + (within + step) * way)[1][:, None]
+    return np.asarray(kernel.wrap(start + within * way))
