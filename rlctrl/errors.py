@@ -101,9 +101,9 @@ def nearest(word, known):
     return f"Did you mean `{close}`?" if close else f"Known here: {', '.join(sorted(map(str, known))) or 'nothing'}."
 
 
-def meant(word, known) -> str | None:
-    """The word among those known that a misspelt one probably stands for."""
-    return next(iter(difflib.get_close_matches(str(word), sorted(map(str, known)), n=1, cutoff=0.5)), None)
+def meant(word, known, least=0.5) -> str | None:
+    """The word among those known that a misspelt one probably stands for; `least` is how like it must be, 1 for the same."""
+    return next(iter(difflib.get_close_matches(str(word), sorted(map(str, known)), n=1, cutoff=least)), None)
 
 
 def strict(target):

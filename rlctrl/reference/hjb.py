@@ -20,7 +20,7 @@ import numpy as np
 
 from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.grid import box_grid, nearest_nodes
-from rlctrl.kinds import Counts
+from rlctrl.kinds import Counts, is_whole
 from rlctrl.maximise import InputSet, input_set
 from rlctrl.plant import box, finite_box
 from rlctrl.progress import Progress
@@ -64,7 +64,9 @@ class HJB:
         shape = (self.shape,) if np.ndim(self.shape) == 0 else tuple(self.shape)
         for size in shape:
             require_whole("shape", size, 2 * LEAST_NODES - 1, "Refine: the error estimate halves the grid.")
-        require(self.order in (1, 2), "order", "must be 1 or 2", self.order, "Use 2, or 1 for the monotone scheme.")
+        require(
+            is_whole(self.order) and self.order in (1, 2), "order", "must be 1 or 2", self.order, "Use 2, or 1 for the monotone scheme."
+        )
         require_number("tolerance", self.tolerance, "must be a positive number", "Use 1e-8.", low=1e-300)
         require_whole("iterations", self.iterations, 1, "Use 60.")
         if self.margin is not None:
