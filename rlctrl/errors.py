@@ -9,6 +9,7 @@ import numpy as np
 
 from rlctrl.kinds import is_numeric, is_real, is_whole, kind_of
 
+FARTHEST = 1e50  # largest size of a coordinate: the powers that rewards and dynamics take of more leave the floats
 # JAX and NumPy, of memory
 TOO_LARGE = ("RESOURCE_EXHAUSTED", "Maximum allowed dimension exceeded", "Maximum allowed size exceeded", "array is too big")
 
@@ -55,6 +56,8 @@ def require_points(argument, value, size=None) -> np.ndarray:
     require(fits, argument, f"must have last axis {size or 'of coordinates'}", array.shape, "One column per coordinate.")
     odd = array[~np.isfinite(array)]
     require(odd.size == 0, argument, "must be finite", odd, "Leave such points out.")
+    far = array[np.abs(array) > FARTHEST]
+    require(far.size == 0, argument, f"must lie within ±{FARTHEST:g}", far, "Leave such points out.")
     return array
 
 
