@@ -230,10 +230,10 @@ def test_the_tip_is_where_the_model_has_it(name, state, tip):
 
 @pytest.mark.parametrize("position", [-1.1, -np.pi / 6, 0.0, 0.5])
 def test_the_car_stands_on_its_hill(position):
-    """The force along the slope is −cos 3x, as of a hill of height sin 3x; the wheels touch it, and the car leans with it."""
+    """The force along the slope is −cos 3x, as of a hill of height sin 3x; the wheels, of radius 0.02, stand on it, and the car leans with it."""
     ground, _, body, wheels, push = (points for points, _ in DRAWN["gym_mountain_car"].strokes(np.array([position, 0.0]), np.ones(1), 2.6))
     np.testing.assert_allclose(ground[:, 1] / np.sin(3 * ground[:, 0]), 0.45)
-    np.testing.assert_allclose(np.interp(wheels[:, 0], *ground.T), wheels[:, 1], atol=0.03)
+    assert np.linalg.norm(wheels.mean(0) - [position, 0.45 * np.sin(3 * position)]) == pytest.approx(0.02)
     slope = 3 * 0.45 * np.cos(3 * position)
     for way in (wheels[1] - wheels[0], body[1] - body[0], push[1] - push[0]):
         assert way[1] / way[0] == pytest.approx(slope, abs=1e-9)
