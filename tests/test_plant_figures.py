@@ -230,7 +230,7 @@ def test_the_tip_is_where_the_model_has_it(name, state, tip):
 
 @pytest.mark.parametrize("position", [-1.1, -np.pi / 6, 0.0, 0.5])
 def test_the_car_stands_on_its_hill(position):
-    """The force along the slope is −cos 3x, as of a hill of height sin 3x; the wheels, of radius 0.02, stand on it, and the car leans with it."""
+    """The force along the slope is −cos 3x, as of a hill of height sin 3x; the car leans with it and stands on wheels of radius 0.02."""
     ground, _, body, wheels, push = (points for points, _ in DRAWN["gym_mountain_car"].strokes(np.array([position, 0.0]), np.ones(1), 2.6))
     np.testing.assert_allclose(ground[:, 1] / np.sin(3 * ground[:, 0]), 0.45)
     assert np.linalg.norm(wheels.mean(0) - [position, 0.45 * np.sin(3 * position)]) == pytest.approx(0.02)
