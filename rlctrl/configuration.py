@@ -6,7 +6,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ import numpy as np
 import rlctrl as rc
 from rlctrl.errors import InputError, first_line, nearest, require, require_number, require_numbers, require_whole
 from rlctrl.interop.expression import expression, formula_policy
-from rlctrl.schema import METHODS, POLICIES, SHORT, Problems, check, references
+from rlctrl.kinds import is_numeric
+from rlctrl.refusals import Problems
+from rlctrl.schema import METHODS, NOTHING, POLICIES, SHORT, STAND_INS, check, references
 
 TERMINALS = ("lqr", "none")
+REWARDS = ("reward", "Q", "R", "N")
 
 
 @dataclass(frozen=True)
@@ -62,56 +65,37 @@ def load(path) -> Experiment:
 
 def build(table, default_name, text="", folder=Path()) -> Experiment:
     """Check the table of an experiment and construct its parts; files it names are sought in `folder`."""
-    problems = Problems(text)
-    sections = check(table, problems)
+    problems = Problems(text, STAND_INS)
+    problems.table = sections = check(table, problems)
     part = lambda name: dict(sections.get(name, {}))
     training, comparison = part("training"), part("comparison")
     policy, steps, compared = training.pop("policy", "reference"), training.pop("steps", 20_000), comparison.pop("policies", None)
     attempt = problems.attempt
-    plant, description = ("plant" in sections and attempt("plant", _plant, part("plant"), folder)) or (None, "")
+    plant, description = ("plant" in sections and attempt("plant", _plant, folder, values=part("plant"))) or (None, "")
+    problems.plant = plant
+    actor = attempt("actor", construct, "actor", rc.Actor, values=part("actor")) if policy == "actor" or "actor" in sections else None
+    formulas = tuple(part("policies"))
+    named = ["reference", "lqr", "lqr_clipped", "critic", *SHORT.values(), *formulas, *(s for s in ("mpc", "actor") if s in sections)]
     found: dict[str, Any] = {
         "name": attempt("", _name, sections.get("name", default_name)),
         "seed": attempt("", _seed, sections.get("seed", 0)),
-        "problem": plant and "problem" in sections and attempt("problem", _problem, plant, part("problem")),
-        "critic": attempt("critic", construct, "critic", rc.Critic, part("critic")),
-        "scheme": attempt("training", construct, "training", rc.ReplayTD, training),
-        "policy": attempt("training", _policy, policy, "actor" in sections, part("policies")),
+        "problem": _checked_problem(problems, plant, part("problem")) if "problem" in sections else None,
+        "critic": attempt("critic", construct, "critic", rc.Critic, values=part("critic")),
+        "scheme": attempt("training", construct, "training", rc.ReplayTD, values=training),
+        "policy": attempt("training", _policy, policy, "actor" in sections, formulas),
         "steps": attempt("training", _whole, "[training] steps", steps, 2),
-        "actor": attempt("actor", construct, "actor", rc.Actor, part("actor")) if policy == "actor" else None,
-        "decomposition": attempt("decomposition", _bounded, "decomposition", part("decomposition")),
+        "actor": actor if policy == "actor" else None,
+        "mpc": attempt("mpc", _mpc, plant, values=part("mpc")) if "mpc" in sections else None,
+        "compared": attempt("comparison", _compared, compared, named),
+        "decomposition": attempt("decomposition", _bounded, "decomposition", values=part("decomposition")),
+        "comparison": attempt("comparison", _comparison, plant, values=comparison),
     }
-    methods = [attempt(section, _method, section, values) for section, values in references(sections)]
+    methods = [attempt(place, _method, place.split()[0], plant, values=values) for place, values in references(sections)]
     if plant:
-        found["about"] = attempt("baseline", _about, plant, part("baseline"))
-        found["comparison"] = attempt("comparison", _comparison, plant, comparison)
-        found["formulas"] = attempt("policies", _formulas, plant, part("policies")) or {}
-        found["mpc"] = attempt("mpc", _mpc, plant, part("mpc")) if "mpc" in sections else None
-        named = ["reference", "lqr", "lqr_clipped", "critic", *SHORT.values(), *part("policies")]
-        found["compared"] = attempt("comparison", _compared, compared, [*named, *(s for s in ("mpc", "actor") if s in sections)])
+        found["about"] = attempt("baseline", _about, plant, values=part("baseline"))
+        found["formulas"] = attempt("policies", _formulas, plant, values=part("policies")) or {}
     problems.raise_any()
     return Experiment(method=methods[0], others=tuple(methods[1:]), text=text, asked=table, description=description, **found)
-
-
-def asked(experiment) -> dict:
-    """What was asked, for the summary: signals with units, the file as it was, and the settings of the parts with their defaults."""
-    plant = experiment.problem.plant
-    return {
-        "description": experiment.description,
-        "source": plant.source,
-        "states": [_settings(s) for s in plant.states],
-        "inputs": [_settings(s) for s in plant.inputs],
-        "file": {section: values for section, values in experiment.asked.items() if section != "seed"},  # another may have been given
-        "reference": {"method": type(experiment.method).__name__, **_settings(experiment.method)},
-        "critic": _settings(experiment.critic),
-        "training": {"steps": experiment.steps, "policy": experiment.policy, **_settings(experiment.scheme)},
-        "actor": _settings(experiment.actor) if experiment.actor else {},
-    }
-
-
-def _settings(record):
-    """The fields of a record that a file can state."""
-    plain = (str, int, float, list, tuple)
-    return {f.name: value for f in fields(record) if isinstance(value := getattr(record, f.name), plain)}
 
 
 def construct(section, kind: Callable, values):
@@ -148,11 +132,15 @@ def _policy(policy, with_actor, formulas):
     return policy
 
 
-def _method(section, values):
-    return construct(section, METHODS[values.pop("method")], values)
+def _method(section, plant, values):
+    method = construct(section, METHODS[values.pop("method")], values)
+    shape = getattr(method, "shape", None)
+    fits = plant is None or shape is None or len(shape) == plant.n
+    require(fits, f"[{section}] shape", f"needs one entry per state ({plant and plant.n})", shape, "Give nodes per state.")
+    return method
 
 
-def _plant(values, folder):
+def _plant(folder, values):
     """The plant, and what the function that makes it says of it."""
     make = _maker(folder, values.pop("file"), values.pop("name", "plant")) if "file" in values else _listed(values.pop("name", None))
     plant = construct("plant", make, values)
@@ -196,21 +184,35 @@ def _frames(trace):
         trace = trace.tb_next
 
 
+def _checked_problem(problems, plant, values):
+    """The problem; without its plant, what can be said of it without."""
+    rewards = {k: values.pop(k) for k in REWARDS if k in values}
+    if plant is None:
+        values = {"dt": 0.1} | {k: v for k, v in values.items() if k not in ("target", "exit_value")}
+        return problems.attempt("problem", _problem, import_module("plants").linear(), values={**values, "reward": NOTHING})
+    reward = problems.attempt("problem", _reward, plant, values=rewards) or NOTHING
+    return problems.attempt("problem", _problem, plant, values={**values, "reward": reward})
+
+
+def _reward(plant, values):
+    """The reward as a function, from a formula or from weights."""
+    weights = {k: v for k, v in values.items() if k != "reward"}
+    one = set(weights) in ({"Q", "R"}, {"Q", "R", "N"}) if "reward" not in values else not weights
+    require(one, "[problem] reward", "as a formula, or `Q` and `R`: exactly one must be given", values, "Give one of them.")
+    if "reward" in values:
+        return expression(values["reward"], "[problem] reward", plant)
+    for key, size in (("Q", plant.n), ("R", plant.m)):
+        fits = not is_numeric(weights[key]) or len(np.atleast_1d(weights[key])) == size
+        require(fits, f"[problem] {key}", f"must have {size} entries or rows", weights[key], "Give one per state in Q, per input in R.")
+    return construct("problem", rc.quadratic, weights)
+
+
 def _problem(plant, values):
-    formulas = {k: values.pop(k) for k in ("reward", "target", "exit_value") if k in values}
-    weights = {k: values.pop(k) for k in ("Q", "R", "N") if k in values}
-    one = set(weights) in ({"Q", "R"}, {"Q", "R", "N"}) if "reward" not in formulas else not weights
-    require(
-        one, "[problem] reward", "as a formula, or `Q` and `R`: exactly one must be given", {**formulas, **weights}, "Give one of them."
-    )
-    reward = (
-        expression(formulas["reward"], "[problem] reward", plant) if "reward" in formulas else construct("problem", rc.quadratic, weights)
-    )
     for name in ("target", "exit_value"):
-        if name in formulas:
-            of_state = expression(formulas[name], f"[problem] {name}", plant, inputs=False)
+        if name in values:
+            of_state = expression(values[name], f"[problem] {name}", plant, inputs=False)
             values[name] = lambda x, p, of_state=of_state: of_state(x, None, p)
-    return construct("problem", lambda **v: rc.Problem(plant, reward, **v), values)
+    return construct("problem", lambda **v: rc.Problem(plant, **v), values)
 
 
 def _formulas(plant, values):
@@ -221,7 +223,7 @@ def _mpc(plant, values):
     require(values.setdefault("terminal", "lqr") in TERMINALS, "[mpc] terminal", f"must be one of {TERMINALS}", values["terminal"], "")
     _whole("[mpc] horizon", values.setdefault("horizon", 20), 1)
     require_number("[mpc] tolerance", values.setdefault("tolerance", 1e-6), "must lie in [1e-12, 0.1]", "Use 1e-6.", 1e-12, 0.1)
-    finite = [s.name for s in plant.inputs if s.values]
+    finite = [s.name for s in plant.inputs if s.values] if plant else []
     require(not finite, "[mpc]", "is not for inputs with finitely many values", finite, "Leave the section out.")
     return values
 
@@ -229,16 +231,17 @@ def _mpc(plant, values):
 def _compared(names, known):
     good = names is None or (isinstance(names, list) and names and all(isinstance(n, str) for n in names))
     require(good, "[comparison] policies", "must be a list of names", names, 'Write policies = ["lqr", "critic"].')
-    for name in names or ():
-        require(name in known, "[comparison] policies", f"must be among {tuple(known)}", name, nearest(name, known))
+    odd = [name for name in names or () if name not in known]
+    require(not odd, "[comparison] policies", f"must be among {tuple(known)}", odd, nearest(odd[0] if odd else "", known))
     return None if names is None else tuple(names)
 
 
 def _comparison(plant, values):
-    values["x0"] = _states(plant, values.get("x0"))
+    if plant:
+        values["x0"] = _states(plant, values.get("x0"))
     if "band" in values:
         require_number("[comparison] band", values["band"], "must lie in (0, 1]", "Use 0.05.", 1e-9, 1)
-    if "rest" in values:
+    if "rest" in values and plant:
         rest = require_numbers("[comparison] rest", values["rest"])
         fits = rest.shape == (plant.n,) and bool(np.all(np.isfinite(rest)))
         require(fits, "[comparison] rest", f"must be a state of {plant.n} numbers", values["rest"], "Leave it out for the origin.")
@@ -265,7 +268,7 @@ def _states(plant, given):
     """Initial states (batch, n); by default half way to each upper bound."""
     if given is None:
         given = [[0.5 * s.high if np.isfinite(s.high) else 1.0 for s in plant.states]]
-    x0 = construct("comparison", lambda x0: np.atleast_2d(np.asarray(x0, float)), {"x0": given})
+    x0 = np.atleast_2d(require_numbers("[comparison] x0", given))
     fits = x0.ndim == 2 and x0.size and x0.shape[1] == plant.n and bool(np.all(np.isfinite(x0)))
     require(fits, "[comparison] x0", f"must list finite states of {plant.n} numbers", given, "Write [[1.0, 0.0]].")
     return x0

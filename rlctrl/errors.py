@@ -9,6 +9,7 @@ import numpy as np
 
 from rlctrl.kinds import is_numeric, is_real, is_whole, kind_of
 
+FARTHEST = 1e50  # largest size of a coordinate: the powers that rewards and dynamics take of more leave the floats
 # JAX and NumPy, of memory
 TOO_LARGE = ("RESOURCE_EXHAUSTED", "Maximum allowed dimension exceeded", "Maximum allowed size exceeded", "array is too big")
 
@@ -55,6 +56,8 @@ def require_points(argument, value, size=None) -> np.ndarray:
     require(fits, argument, f"must have last axis {size or 'of coordinates'}", array.shape, "One column per coordinate.")
     odd = array[~np.isfinite(array)]
     require(odd.size == 0, argument, "must be finite", odd, "Leave such points out.")
+    far = array[np.abs(array) > FARTHEST]
+    require(far.size == 0, argument, f"must lie within ±{FARTHEST:g}", far, "Leave such points out.")
     return array
 
 
@@ -101,9 +104,9 @@ def nearest(word, known):
     return f"Did you mean `{close}`?" if close else f"Known here: {', '.join(sorted(map(str, known))) or 'nothing'}."
 
 
-def meant(word, known) -> str | None:
-    """The word among those known that a misspelt one probably stands for."""
-    return next(iter(difflib.get_close_matches(str(word), sorted(map(str, known)), n=1, cutoff=0.5)), None)
+def meant(word, known, least=0.5) -> str | None:
+    """The word among those known that a misspelt one probably stands for; `least` is how like it must be, 1 for the same."""
+    return next(iter(difflib.get_close_matches(str(word), sorted(map(str, known)), n=1, cutoff=least)), None)
 
 
 def strict(target):

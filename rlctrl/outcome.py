@@ -1,7 +1,7 @@
 """What an experiment found, as nested numbers for summary.json, as arrays for data.npz, and as rows of tables."""
 
 import platform
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -10,7 +10,6 @@ import numpy as np
 
 import rlctrl as rc
 from rlctrl.analysis.slices import MOST, slices
-from rlctrl.configuration import asked
 from rlctrl.plant import finite_box
 
 PACKAGES = ("casadi", "jax", "numpy", "scipy", "control", "matplotlib")
@@ -22,7 +21,7 @@ def origin(experiment) -> dict:
     return {
         "name": experiment.name,
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "asked": asked(experiment),
+        "asked": _asked(experiment),
         "plant": plant.name,
         "plant_hash": plant.digest,
         "plant_parameters": {k: np.asarray(v).tolist() for k, v in plant.params.items()},
@@ -31,6 +30,28 @@ def origin(experiment) -> dict:
         "problem": {"gamma": problem.gamma, "dt": problem.dt, "exit": problem.exit},
         "versions": {"rlctrl": rc.__version__, "python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}},
     }
+
+
+def _asked(experiment) -> dict:
+    """What was asked, for the summary: signals with units, the file as it was, and the settings of the parts with their defaults."""
+    plant = experiment.problem.plant
+    return {
+        "description": experiment.description,
+        "source": plant.source,
+        "states": [_settings(s) for s in plant.states],
+        "inputs": [_settings(s) for s in plant.inputs],
+        "file": {section: values for section, values in experiment.asked.items() if section != "seed"},  # another may have been given
+        "reference": {"method": type(experiment.method).__name__, **_settings(experiment.method)},
+        "critic": _settings(experiment.critic),
+        "training": {"steps": experiment.steps, "policy": experiment.policy, **_settings(experiment.scheme)},
+        "actor": _settings(experiment.actor) if experiment.actor else {},
+    }
+
+
+def _settings(record):
+    """The fields of a record that a file can state."""
+    plain = (str, int, float, list, tuple)
+    return {f.name: value for f in fields(record) if isinstance(value := getattr(record, f.name), plain)}
 
 
 def statement(reference, x0) -> dict:

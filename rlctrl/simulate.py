@@ -10,12 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from rlctrl.errors import InputError, NotConverged, first_line, require, require_numbers, require_room, require_whole, strict
+from rlctrl.errors import (
+    InputError,
+    NotConverged,
+    first_line,
+    require,
+    require_numbers,
+    require_points,
+    require_room,
+    require_whole,
+    strict,
+)
 from rlctrl.exchange import TrajectoryExchange
 from rlctrl.policy import as_policy
 from rlctrl.problem import Problem
 from rlctrl.result import Filmed
 from rlctrl.tree import saved
+from rlctrl.undefined import undefined
 
 
 @saved
@@ -85,12 +96,15 @@ def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
     n = problem.plant.n
     require(x0.ndim == 2 and x0.shape[1] == n, "x0", f"must have shape ({n},) or (batch, {n})", x0.shape, "One row per path.")
     require(bool(np.all(np.isfinite(x0))), "x0", "must be finite", x0.tolist(), "Check the initial state.")
+    require_points("x0", x0)
     require_whole("steps", steps, 1, "Use e.g. 200.")
     require_room("steps", len(x0) * int(steps) * (n + problem.plant.m), steps)
     require_whole("seed", seed, 0, "Use 0.")
     policy = as_policy(policy, problem)
     start, ending, x, u, r, going, left = _rollout(problem.kernel, policy, x0, jax.random.key(seed), int(steps))
     swap = [np.swapaxes(np.asarray(a), 0, 1) for a in (x, u, r, going, left)]
+    if not all(np.all(np.isfinite(a)) for a in (*swap[:3], ending)):
+        _refuse_undefined(problem, np.concatenate([x0[:, None], swap[0][:, :-1]], 1), swap[1])
     return Trajectory(
         x=np.concatenate([x0[:, None], swap[0]], 1),
         u=swap[1],
@@ -103,6 +117,13 @@ def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
         states=tuple(problem.plant.states),
         inputs=tuple(problem.plant.inputs),
     )
+
+
+def _refuse_undefined(problem, x, u):
+    """Raise `InputError` if one of the problem's functions is no finite number at states (batch, steps, n) of the paths."""
+    sentence = undefined(problem, x.reshape(-1, x.shape[-1]), u.reshape(-1, 1, u.shape[-1]))
+    if sentence:
+        raise InputError(sentence)
 
 
 @strict

@@ -19,7 +19,7 @@ import rlctrl as rc
 from rlctrl import cache, experiment, plots
 from rlctrl.cli import COMMANDS, main
 from rlctrl.critic.network import CriticQ
-from rlctrl.schema import places
+from rlctrl.refusals import places
 from rlctrl.storage import load_record
 
 ROOT = Path(__file__).parents[1]
@@ -174,7 +174,7 @@ z = '''[
 w = 1
 """
     found = {("", "a"): 1, ("one", ""): 5, ("one", "x"): 6, ("one", "y"): 9, ("two", ""): 10, ("two", "x"): 11}
-    assert places(text) == found | {("two", "z"): 13, ("two", "w"): 15}
+    assert places(text) == found | {("two 2", ""): 12, ("two 2", "z"): 13, ("two 2", "w"): 15}
 
 
 @pytest.mark.usefixtures("without_figures")

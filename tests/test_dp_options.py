@@ -401,7 +401,7 @@ def test_checkpoints_of_other_solves_and_damaged_ones_are_refused(tmp_path):
 def test_states_without_a_value_are_named():
     """ln k has no value at k ≤ 0, which the margin around the box reaches."""
     problem = rc.Problem(**plants.defaults("growth"))
-    with pytest.raises(rc.NotConverged, match=r"no number for V at .* first at x = \[-.*lower `margin`"):
+    with pytest.raises(rc.NotConverged, match=r"no number: `reward` is no finite number at x = -.*lower `margin`"):
         rc.solve(problem, rc.GridDP(shape=41))
 
 

@@ -35,7 +35,8 @@ ONLY = {
     "plants": (),  # rlctrl never does; within plants everything goes
     "rlctrl.plots": (),
     "rlctrl.experiment": (),
-    "rlctrl.configuration": ("rlctrl.experiment", "rlctrl.outcome"),
+    "rlctrl.configuration": ("rlctrl.experiment",),
+    "rlctrl.refusals": ("rlctrl.configuration", "rlctrl.schema"),
     "rlctrl.schema": ("rlctrl.configuration", "rlctrl.experiment"),
     "rlctrl.outcome": ("rlctrl.experiment",),
     "rlctrl.artefacts": ("rlctrl.experiment",),

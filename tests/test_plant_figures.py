@@ -21,6 +21,7 @@ from rlctrl.plots.plant import PATHS, portrait, portrait_layout
 from rlctrl.plots.shapes import DRAWINGS
 
 DRAWN = {name: d for d in DRAWINGS for name in d.plants}
+SCENES = {name for name, d in DRAWN.items() if d.scene}
 BALL = """\
 [plant]
 name = "kinematic_point"
@@ -67,7 +68,7 @@ def test_every_plant_of_the_library_has_a_figure(name):
     found = portrait(default.plant, default.equilibrium, default.dt, 10 * (default.dt or 1.0))
     np.testing.assert_array_equal(found.paths[0, 0], default.equilibrium[0])
     assert found.paths.shape == (PATHS, len(found.t), default.plant.n)
-    _, _, _, main_panel, *panels = portrait_layout(found)
+    main_panel, *panels = portrait_layout(found)[3 + (name in SCENES) :]
     assert len(panels) == default.plant.n
     ax = Figure().subplots()
     main_panel(ax)
@@ -211,7 +212,7 @@ def test_every_drawing_is_finite_and_follows_the_state(name):
     one, other = (drawing.strokes(path.x[0, k], np.full(len(path.inputs), 0.3), 4.0) for k in (0, 12))
     assert all(np.shape(points)[1] == 2 and np.all(np.isfinite(points)) for points, _ in one)
     assert any(not np.allclose(a, b) for (a, _), (b, _) in zip(one, other, strict=True))
-    assert plots.drawing_of(path.states, path.inputs).strokes is drawing.strokes
+    assert plots.drawing_of(path.states, path.inputs, name if name in SCENES else None).strokes is drawing.strokes
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,24 @@ def test_every_drawing_is_finite_and_follows_the_state(name):
 def test_the_tip_is_where_the_model_has_it(name, state, tip):
     strokes = DRAWN[name].strokes(np.array(state), np.zeros(1), 2.6)
     assert min(np.linalg.norm(points - tip, axis=1).min() for points, _ in strokes) < 1e-12
+
+
+@pytest.mark.parametrize("position", [-1.1, -np.pi / 6, 0.0, 0.5])
+def test_the_car_stands_on_its_hill(position):
+    """The force along the slope is −cos 3x, as of a hill of height sin 3x; the car leans with it and stands on wheels of radius 0.02."""
+    ground, _, body, wheels, push = (points for points, _ in DRAWN["gym_mountain_car"].strokes(np.array([position, 0.0]), np.ones(1), 2.6))
+    np.testing.assert_allclose(ground[:, 1] / np.sin(3 * ground[:, 0]), 0.45)
+    assert np.linalg.norm(wheels.mean(0) - [position, 0.45 * np.sin(3 * position)]) == pytest.approx(0.02)
+    slope = 3 * 0.45 * np.cos(3 * position)
+    for way in (wheels[1] - wheels[0], body[1] - body[0], push[1] - push[0]):
+        assert way[1] / way[0] == pytest.approx(slope, abs=1e-9)
+
+
+def test_the_figure_of_the_mountain_car_shows_the_hill():
+    _, axes = plants.gym_mountain_car().plot()
+    assert len(axes) == 4
+    lines = [line.get_xydata() for line in axes[0].lines]
+    assert any(len(points) > 50 and np.allclose(points[:, 1], 0.45 * np.sin(3 * points[:, 0])) for points in lines)
 
 
 def test_a_quadrotor_turns_the_way_its_model_does():

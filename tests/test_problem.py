@@ -652,3 +652,20 @@ def test_an_error_inside_the_users_function_names_the_function():
 def test_kernel_is_a_pytree_of_its_numbers():
     leaves = jax.tree.leaves(pendulum().kernel)
     assert any(np.array_equal(leaf, pendulum().plant.parameter_vector) for leaf in leaves)
+
+
+@pytest.mark.parametrize("x", [1e51, -1e300, 1.7e308])
+def test_points_farther_than_numbers_carry_are_refused(x):
+    """Their squares are no floats any more: refused before anything overflows, with a warning or without."""
+    problem = rc.Problem(plants.linear(), rc.quadratic([1.0, 1.0], [1.0]), 0.9, 0.1, exit="free")
+    found = rc.solve(problem, rc.Riccati())
+    at, zero = [x, 0.0], [0.0]
+    calls = [
+        lambda: problem.reward(at, zero), lambda: problem.reward([0.0, 0.0], [x]), lambda: problem.sample(at, zero),
+        lambda: problem.moments(at, zero), lambda: found.V(at), lambda: found.Q(at, zero), lambda: found.policy(at),
+        lambda: found.gradient(at), lambda: rc.simulate(problem, found.policy, at, 2),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(rc.InputError, match=r"`(x|u|x0)` must lie within ±1e\+50; got .*\. Leave such points out\."):
+            call()
+    assert np.isfinite(found.V([1e50, 0.0]))

@@ -423,5 +423,5 @@ def test_where_the_reward_is_no_number_is_said():
     problem = problem_of(lambda x, u, p: u - x, lambda x, u: u[0] ** 2 - ca.log(x[0] + 0.5), box=1.0, n=1, rho=1.0)
     found = rc.solve(problem, Spectral(), on_failure="return")
     assert not found.converged
-    assert found.message.startswith("Reward, drift or noise is no finite number at x = [-")
-    assert found.message.count(". ") == 0
+    assert found.message.startswith("Spectral found no number: `reward` is no finite number at x = -")
+    assert found.message.count(". ") == 1

@@ -20,13 +20,14 @@ from rlctrl.critic.td import Transitions, data_vector, normaliser
 from rlctrl.errors import NotConverged, require, require_room, require_whole, strict
 from rlctrl.kinds import Counts, FilePath
 from rlctrl.maximise import input_set
-from rlctrl.plant import box
+from rlctrl.plant import box, finite_box
 from rlctrl.policy import GreedyPolicy, as_policy
 from rlctrl.problem import Problem
 from rlctrl.progress import Progress
 from rlctrl.result import Result
 from rlctrl.storage import fingerprint
 from rlctrl.tree import saved
+from rlctrl.undefined import undefined
 
 CANDIDATES = 21  # per input, of greedy policies and targets
 KEPT = 2**28  # bytes of snapshots
@@ -263,9 +264,18 @@ def _training(problem, critic, scheme, loop, state, rows, steps, seed) -> Traini
     snapshots = Snapshots(**rows)
     policy = loop.policy if state.actor is None else loop.policy.at(np.asarray(state.actor.theta))
     message = f"{steps} updates done." if failed < 0 else _divergence(scheme, float(state.rate), failed)
+    if failed >= 0 and (found := _undefined(problem, rows["memory"].z[-1])):
+        message = f"Training stopped in step {failed}: {found}"
     return Training(
         problem, critic, scheme, policy, loop.actor, loop.network, np.asarray(state.omega), snapshots, int(steps), seed, message, failed < 0
     )
+
+
+def _undefined(problem, z):
+    """What is undefined at the last pairs z (M, n+m) that were followed, or at random ones of the box."""
+    low, high = finite_box((*problem.plant.states, *problem.plant.inputs))
+    z, n = np.concatenate([z, np.random.default_rng(0).uniform(low, high, (4096, len(low)))]), problem.plant.n
+    return undefined(problem, z[:, :n], z[:, None, n:])
 
 
 def _divergence(scheme, rate, step):

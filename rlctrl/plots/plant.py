@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from rlctrl.errors import InputError, require, require_number, require_whole
 from rlctrl.plant import Plant, box, finite_box
 from rlctrl.plots.drawing import COLOURS, GREY, at, broken, frame, legend, turns
+from rlctrl.plots.shapes import DRAWINGS
 from rlctrl.problem import Problem
 
 PATHS, STEPS, ARROWS = 5, 200, 14  # paths drawn, samples of each, arrows along an axis
@@ -100,12 +102,13 @@ def _paths(plant, start, u, dt, steps, seed):
 
 
 def portrait_layout(found: Portrait) -> list[Any]:
-    """The layout of panels: direction field first (of one state: the drift itself), then every state over time."""
+    """The layout of panels: the plant itself where that says more, the direction field (of one state: the drift), every state over time."""
     n = found.plant.n
     main = _drift_panel if n == 1 else partial(_phase_panel, plane=_plane(found))
     states = [partial(_state_panel, found, k) for k in range(n)]
-    columns = 2 if n in (1, 3) else 3
-    return [7.0, 2.3 if n < 4 else 1.9, columns, partial(main, found), *states]
+    scenes = [partial(_scene_panel, found, d.strokes) for d in DRAWINGS if d.scene and found.plant.name in d.plants]
+    columns = 2 if n + len(scenes) in (1, 3) else 3
+    return [7.0, 2.3 if n < 4 else 1.9, columns, *scenes, partial(main, found), *states]
 
 
 def caption(found: Portrait) -> str:
@@ -130,6 +133,14 @@ def _pen(k):
 def _ends(ax, points, found, k):
     if found.ended[k] >= 0:
         ax.plot(*points[found.ended[k]], marker="x", markersize=5, **_pen(k))
+
+
+def _scene_panel(found, strokes, ax):
+    """The plant itself at rest, without inputs."""
+    for points, pen in strokes(found.x, 0 * found.u, 1.0):
+        ax.plot(*np.asarray(points, float).T, **pen)
+    ax.set(aspect="equal", yticks=[], xlabel=found.plant.states[0].label)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _state_panel(found, k, ax):

@@ -23,8 +23,8 @@ CROSS = np.array([[-1.0, 0.0], [1.0, 0.0]])
 
 class Drawing(NamedTuple):
     """How a kind of plant is drawn: its plants in the library, the names with which its states begin (`whole`: all of them), how many
-    inputs it shows, its strokes, the columns of its place (x, y) in the world, and how far the view reaches around that (0: a fifth of
-    the way travelled, which is then traced)."""
+    inputs it shows, its strokes, the columns of its place (x, y) in the world, how far the view reaches around that (0: a fifth of
+    the way travelled, which is then traced), and whether the figure of the plant shows the `scene`."""
 
     plants: tuple[str, ...]
     states: tuple[str, ...]
@@ -33,6 +33,7 @@ class Drawing(NamedTuple):
     place: tuple[int, ...] = ()
     reach: float = 0.0
     whole: bool = False
+    scene: bool = False
 
     def suits(self, states, inputs) -> bool:
         """Whether signals of these names can be drawn so without being told."""
@@ -69,6 +70,25 @@ def _cart_pole(x, u, _):
         (np.array([foot, foot + _turned([[0, 1]], -x[2])[0]]), BODY),
         (foot[None], JOINT),
         (push, FORCE),
+    ]
+
+
+def _hill(x):
+    """Height over the places x, as Gymnasium draws it, and its slope as an angle."""
+    return 0.45 * np.sin(3 * x), np.arctan(1.35 * np.cos(3 * x))
+
+
+def _mountain_car(x, u, _):
+    """A car on its hill, which goes with sin 3x, and the flag at 0.45."""
+    ground, (height, slope), goal = np.linspace(-1.2, 0.6, 121), _hill(x[0]), _hill(0.45)[0]
+    place = lambda points: np.add(_turned(points, slope), [x[0], height])
+    body = [[-0.08, 0.03], [0.08, 0.03], [0.08, 0.09], [-0.08, 0.09], [-0.08, 0.03]]
+    return [
+        (np.stack([ground, _hill(ground)[0]], -1), {"color": GREY, "linewidth": 0.8}),
+        (np.array([[0.45, goal], [0.45, goal + 0.2], [0.54, goal + 0.16], [0.45, goal + 0.12]]), FINE | {"color": COLOURS[2]}),
+        (place(body), FINE),
+        (place([[-0.05, 0.02], [0.05, 0.02]]), JOINT | {"markersize": 4}),
+        (place(_arrow([0.08 * np.sign(u[0]), 0.06], [0.25 * u[0], 0])), FORCE),
     ]
 
 
@@ -123,6 +143,7 @@ POSE, FLYER = ("x", "y", "heading"), {"inputs": 2, "place": (0, 1)}
 DRAWINGS = (
     Drawing(("pendulum", "pendulum_friction", "pendulum_motor", "gym_pendulum"), ("theta", "omega"), _pendulum, reach=1.3),
     Drawing(("cart_pole", "gym_cart_pole"), ("position", "speed", "theta"), _cart_pole, place=(0,), reach=1.3),
+    Drawing(("gym_mountain_car",), (), _mountain_car, place=(0,), reach=0.7, whole=True, scene=True),  # drawn by its name only
     Drawing(("acrobot", "two_link_arm"), ("theta1", "theta2"), _two_link, reach=2.2),
     Drawing(("bicycle",), (*POSE, "speed"), _bicycle, **FLYER, whole=True),
     Drawing(("three_wheeled_robot", "three_wheeled_robot_dynamic"), POSE, _robot, place=(0, 1)),

@@ -24,6 +24,7 @@ from rlctrl.reference.grid_error import error_terms
 from rlctrl.reference.policy_iteration import Level, State, evaluate, fixed_policy, horizon_of, policy_iteration
 from rlctrl.reference.refinement import BEYOND
 from rlctrl.reference.two_level import Correction
+from rlctrl.undefined import WITHIN, undefined
 
 LEVELS = 3  # grids in a nest
 LEAVING, COARSE = 0.01, 0.01  # share of transitions, part of the range of V, from which it is said
@@ -212,6 +213,9 @@ class LevelSolver:
         state = state or self._start(bellman, below)
         kept = bellman.landing_bytes() if bellman.keeps_landings else 0.0
         level = policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep)
+        if not np.isfinite(level.residual):
+            found = undefined(self.problem, bellman.points, bellman.inputs.candidates, level.policy[:, None], way_out=WITHIN)
+            level = replace(level, message=f"GridDP found no number: {found}" if found else level.message)
         return replace(level, bellman=replace(bellman))  # without what it kept from one sweep to the next
 
     def _start(self, bellman, below) -> State:

@@ -16,6 +16,7 @@ from rlctrl.plant import as_matrix, box, closed, finite_box
 from rlctrl.policy import Policy
 from rlctrl.reference.base import Backup, Reference, evaluate_q, evaluate_value
 from rlctrl.tree import record
+from rlctrl.undefined import undefined
 
 
 @record(static=("function",))
@@ -143,7 +144,9 @@ class Exact:
             if closed is not None:
                 off = np.asarray(evaluate_q(closed, x, u)) - np.asarray(evaluate_q(backup, x, u))
                 gap = np.where(np.abs(off) > np.abs(gap), off, gap)
-        worst = int(np.argmax(np.abs(gap)))
+        worst = int(np.argmax(np.abs(gap)))  # NaN, if there is one
+        if not np.isfinite(gap[worst]) and (found := undefined(problem, x, policy(x)[:, None], u[:, None])):
+            raise InputError(found)
         if not abs(gap[worst]) <= self.tolerance * scale:
             raise InputError(
                 f"`V` must solve the {self._equation} equation; at x={x[worst].round(4).tolist()} the residual is {gap[worst]:.3g}, "

@@ -21,7 +21,7 @@ import numpy as np
 
 from rlctrl.errors import require, require_number, require_whole, strict
 from rlctrl.grid import box_grid, nearest_nodes
-from rlctrl.kinds import Counts
+from rlctrl.kinds import Counts, is_whole
 from rlctrl.maximise import InputSet, input_set
 from rlctrl.plant import box, finite_box
 from rlctrl.progress import Progress
@@ -32,6 +32,7 @@ from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
 from rlctrl.reference.level import Level, correlation, discretisation, target
 from rlctrl.reference.refinement import BEYOND, SMALL, truncation
 from rlctrl.reference.sampling import sampled_distance
+from rlctrl.undefined import WITHIN, undefined
 
 LEAST_NODES = 9  # a side, on the coarsest level
 MARGIN = 0.25  # beyond a box that the optimal state leaves, relative to its width
@@ -65,7 +66,9 @@ class HJB:
         shape = (self.shape,) if np.ndim(self.shape) == 0 else tuple(self.shape)
         for size in shape:
             require_whole("shape", size, 2 * LEAST_NODES - 1, "Refine: the error estimate halves the grid.")
-        require(self.order in (1, 2), "order", "must be 1 or 2", self.order, "Use 2, or 1 for the monotone scheme.")
+        require(
+            is_whole(self.order) and self.order in (1, 2), "order", "must be 1 or 2", self.order, "Use 2, or 1 for the monotone scheme."
+        )
         require_number("tolerance", self.tolerance, "must be a positive number", "Use 1e-8.", low=1e-300)
         require_whole("iterations", self.iterations, 1, "Use 60.")
         if self.margin is not None:
@@ -194,7 +197,7 @@ class HJB:
             error_terms=terms,
             converged=fine.state.converged and not fine.endless and bool(np.all(np.isfinite(list(terms.values())))),
             residual=float(np.max(np.abs(fine.state.greedy.slack))),
-            message=_message(fine, terms),
+            message=_message(problem, fine, terms),
             iterations=len(rows),
             history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},
         )
@@ -237,17 +240,21 @@ def _first(scheme, start):
     return np.where(scheme.fixed, scheme.given, start.on([a.nodes for a in axes], start.low.values).ravel()), policy
 
 
-def _message(level, terms):
+def _message(problem, level, terms):
     shape, state = "×".join(map(str, level.grid.shape)), level.state
     way_out = "Give a discount, a reachable target, wider inputs or another box."
     odd = np.flatnonzero(~np.isfinite(state.greedy.slack))
-    if len(odd) and np.all(np.isfinite(state.values)):
+    finite = bool(np.all(np.isfinite(state.values)))
+    inputs = level.scheme.hamiltonian.inputs.candidates
+    failed = len(odd) > 0 or not finite
+    found = undefined(problem, level.scheme.points, state.policy[:, None], inputs, way_out=WITHIN) if failed else None
+    if len(odd) and finite:
         x, u = (a[odd[0]].round(6).tolist() for a in (level.scheme.points, state.policy))
-        return (
-            f"HJB found no finite number for its equation at {len(odd)} of {len(state.values)} nodes, first at x = {x}, u = {u}. "
-            "Mend reward, drift and noise there, or move the box or the inputs' bounds to where they are defined."
-        )
-    if not (np.all(np.isfinite(state.values)) and np.isfinite(state.bound)):
+        why = found or "Mend reward, drift and noise there, or move the box or the inputs' bounds to where they are defined."
+        return f"HJB found no finite number for its equation at {len(odd)} of {len(state.values)} nodes, first at x = {x}, u = {u}. {why}"
+    if found:
+        return f"HJB found no number: {found}"
+    if not (finite and np.isfinite(state.bound)):
         why = "from some, going on for ever pays, or nothing reaches the end or the rest state"
         return f"HJB found no policy of finite value on {shape} nodes: {why}. {way_out}"
     if level.endless:

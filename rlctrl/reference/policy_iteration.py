@@ -129,7 +129,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
             mode = "near" if large and fast and not settled else "all"
         keep(State(values, policy, tuple(rows), mode))
     failed = failed or f"stopped after {len(rows)} improvements on {bellman.grid.shape}, bound {bound:.2e}"
-    text = f"GridDP {failed}. {_advice(bellman, gamma, horizon, residual)}"
+    text = f"GridDP {failed}. {_advice(bellman, gamma, horizon, residual, bound)}"
     return Level(bellman, values, policy, bound, residual, tuple(rows), False, text)
 
 
@@ -143,11 +143,11 @@ def _divergence(bellman, improved, residual):
     """What is wrong, in words."""
     odd = np.flatnonzero(np.isnan(improved))
     if len(odd) == 0:
-        return f"diverged on {bellman.grid.shape}: Bellman residual {residual:.2e}"
+        return f"diverged on {bellman.grid.shape}: V grows without bound, Bellman residual {residual:.2e}"
     return f"found no number for V at {len(odd)} of {bellman.size} nodes, first at x = {bellman.points[odd[0]].round(6).tolist()}"
 
 
-def _advice(bellman, gamma, horizon, residual):
+def _advice(bellman, gamma, horizon, residual, bound):
     if np.isnan(residual):
         return "Move the box, or lower `margin`, to where reward and plant are defined."
     if gamma == 1 and horizon > PATIENCE:
@@ -159,7 +159,7 @@ def _advice(bellman, gamma, horizon, residual):
         return "Splines of order above 1 are no contraction: use order=1."
     if bellman.kernel.exit == "free":
         return 'Extrapolation is no contraction: enlarge the box or use exit="clip".'
-    return "Raise `iterations`."
+    return "Raise `iterations`." if np.isfinite(bound) else "Scale the reward down, or lower `gamma`."
 
 
 def evaluate(operator, values, accuracy, how, horizon) -> np.ndarray:

@@ -31,6 +31,7 @@ from rlctrl.reference.chebyshev import products, tables
 from rlctrl.reference.chunks import in_chunks
 from rlctrl.reference.collocation import Collocation, iterate
 from rlctrl.reference.rest import check_rest, is_free, is_stable, linear_feedback, local_functions, point_of_rest
+from rlctrl.undefined import undefined
 
 BASES = ("tensor", "total")
 SMALLEST, GROWTH = 0.25, (2.0, 1.08)  # size of the first box of the default start; largest and smallest factor of the next
@@ -156,8 +157,8 @@ class Spectral:
         """Sentences saying why the iteration is not to be trusted."""
         odd = coll.undefined(run.u)
         if len(odd):
-            x, u = (a[odd[0]].round(6).tolist() for a in (coll.x, run.u))
-            yield f"Reward, drift or noise is no finite number at x = {x}, u = {u}: mend it there or move the box."
+            found = undefined(problem, coll.x[odd], run.u[odd, None])
+            yield f"Spectral found no number: {found or 'the policy gives no finite input.'}"
             return
         stable = "give a `start` that stabilises the box"
         if not relative <= self.tolerance:
