@@ -289,7 +289,7 @@ def test_a_path_that_ends_is_shown_to_its_end(tmp_path):
 def test_other_plants_are_drawn_by_their_states_or_by_name(tmp_path):
     path = motion("pendulum", steps=2)
     renamed = replace(path, states=(rc.Signal("phi", "rad"), rc.Signal("rate", "rad/s")))
-    with pytest.raises(rc.InputError, match=r"`plant` must be one that has a drawing.*There are drawings of acrobot, bicycle"):
+    with pytest.raises(rc.InputError, match=r"`plant` needs a drawing.*There are drawings of acrobot, bicycle"):
         renamed.animate(tmp_path / "a.gif")
     assert renamed.animate(tmp_path / "a.gif", plant="pendulum").exists()
     assert plots.drawing_of(path.states, path.inputs, replace(plants.pendulum(), name="mine")) is DRAWN["pendulum"]
@@ -300,8 +300,8 @@ def test_other_plants_are_drawn_by_their_states_or_by_name(tmp_path):
     [
         ("a.avi", {}, r"`path` must end in \.gif or \.mp4"),
         ("no/a.gif", {}, "`path` must be writable"),
-        ("a.gif", {"plant": "two_tank"}, "`plant` must be one that has a drawing"),
-        ("a.gif", {"plant": "lunar_lander"}, "`plant` must be one that has a drawing"),
+        ("a.gif", {"plant": "two_tank"}, "`plant` needs a drawing"),
+        ("a.gif", {"plant": "lunar_lander"}, "`plant` needs a drawing"),
         ("a.gif", {"plant": 3}, "`plant` must be a Plant or the name of one"),
         ("a.gif", {"which": 1}, "`which` must be less than the 1 paths"),
         ("a.gif", {"every": 0}, "`every`"),

@@ -142,6 +142,6 @@ def drawing_of(states, inputs, plant=None) -> Drawing:
     found = found or [d for d in DRAWINGS if d.suits(names, inputs) and not named]
     drawn = ", ".join(sorted(p for d in DRAWINGS for p in d.plants))
     require(
-        found, "plant", "must be one that has a drawing", name or names, f"There are drawings of {drawn}, and of plants with their states."
+        found, "plant", "needs a drawing", name or names, f"There are drawings of {drawn}, and of plants with their states."
     )
     return found[0]
