@@ -67,7 +67,9 @@ COMMANDS = {
         ("file", "policy", "animate", "out", "seed", "resume", "quiet"),
     ),
     "export": Command(
-        "write critic, actor, values and policies of a run or solve as C or as CasADi Functions", "rlctrl export results --to c", ("folder", "to")
+        "write critic, actor, value and policy of a run or solve as C or CasADi Functions",
+        "rlctrl export results --to c",
+        ("folder", "to"),
     ),
     "report": Command("write report.html again from what a run or solve left", "rlctrl report results --latex", ("folder", "latex")),
     "plants": Command("list the plants, describe one, or draw them", "rlctrl plants pendulum --figure pendulum.pdf", ("plant", "figure")),

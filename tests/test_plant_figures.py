@@ -188,9 +188,9 @@ def test_the_command_refuses_other_files(tmp_path, capsys):
     for arguments in (["pendulum", "--figure", "p.gif"], ["--figure", str(tmp_path / "file")], ["pendulum", "--figure", "no/where.png"]):
         assert main(["plants", *arguments]) == 2
     assert [line.partition(";")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "rlctrl: `path` must end in .pdf, .png or .svg",
-        "rlctrl: `path` must be a folder or a name for one",
-        "rlctrl: `path` must be writable",
+        "rlctrl: `--figure` must end in .pdf, .png or .svg",
+        "rlctrl: `--figure` must be a folder or a name for one",
+        "rlctrl: `--figure` must be writable",
     ]
 
 
@@ -347,5 +347,5 @@ def test_simulate_writes_an_animation_where_asked(tmp_path, monkeypatch, capsys)
     text = BALL.replace("kinematic_point", "double_integrator").replace("-x**2 - y**2 - 0.1*v_x**2", "-position**2")
     (tmp_path / "none.toml").write_text(text.replace('["-x", "-y"]', '"-position"'), encoding="utf-8")
     assert main(["simulate", "none.toml", "--policy", "home", "--animate", "--out", "n", "-q"]) == 2
-    assert "There are drawings of" in capsys.readouterr().err
+    assert "rlctrl: `--animate` needs a drawing; got 'double_integrator'. There are drawings of" in capsys.readouterr().err
     assert not (tmp_path / "n").exists()

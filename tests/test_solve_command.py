@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import casadi as ca
@@ -118,15 +117,25 @@ def test_bad_methods_are_refused_in_one_sentence(tmp_path, capsys, old, new, sai
     assert [p.name for p in tmp_path.iterdir()] == ["bad.toml"]
 
 
-# As `rlctrl`, but that GridDP keeps every improvement, and without the figures.
+# `rlctrl`, without figures, that kills itself once it has written the state NAME the so-many-eth time; GridDP keeps every improvement.
 KILLED = """
-import sys
-from rlctrl import plots
+import os, signal, sys
+from rlctrl import plots, storage
 from rlctrl.cli import main
 from rlctrl.reference import checkpoint
 checkpoint.INTERVAL = 0.0
 plots.solve_figures = lambda *_: {}
-sys.exit(main(sys.argv[1:]))
+name, times, moved = sys.argv[1], int(sys.argv[2]), storage._moved
+written = []
+
+def fatal(temporary, path):
+    moved(temporary, path)
+    written.append(path.name)
+    if written.count(name) == times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+storage._moved = fatal
+main(sys.argv[3:])
 """
 FILES = [f"reference_{name}.npz" for name in ("GridDP", "Riccati", "GridDP_2", "Riccati_2")]
 
@@ -140,27 +149,32 @@ def three(tmp_path, monkeypatch):
     return tmp_path
 
 
-def killed(folder, moment) -> Path:
-    """`kill -9` once that file of the state is there; returns the folder of the state."""
-    command = [sys.executable, "-c", KILLED, "solve", "three.toml", "--out", "out", "-q"]
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
-    while not list(folder.glob(f".rlctrl-*/state/{moment}")) and process.poll() is None:
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+def killed(folder, name, times=1) -> Path:
+    """`kill -9` once that file of the state is there, written so many times; returns the folder of the state."""
+    command = [sys.executable, "-c", KILLED, name, str(times), "solve", "three.toml", "--out", "out", "-q"]
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -signal.SIGKILL
     assert not (folder / "out").exists()
     (state,) = folder.glob(".rlctrl-*/state")
     return state
 
 
-@pytest.mark.parametrize("moment", ["reference_GridDP_begun.npz", "reference_GridDP.npz", "reference_GridDP_2_begun.npz"])
-def test_a_killed_solve_goes_on_to_the_same_bits(solved, three, moment):
-    state = killed(three, moment)
-    kept = {name: rc.Reference.load(state / name).seconds for name in FILES if (state / name).exists()}
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("reference_GridDP_begun.npz", 1),
+        ("reference_GridDP_begun.npz", 5),
+        ("reference_GridDP.npz", 1),
+        ("reference_GridDP_2_begun.npz", 4),
+    ],
+)
+def test_a_killed_solve_goes_on_to_the_same_bits(solved, three, name, times):
+    state = killed(three, f"reference_{name}.npz", times)
+    kept = {file: rc.Reference.load(state / file).seconds for file in FILES if (state / file).exists()}
     assert main(["solve", "three.toml", "--out", "out", "-q", "--resume"]) == 0
-    assert {name: rc.Reference.load(three / "out" / name).seconds for name in kept} == kept  # these were not solved again
-    for name in FILES:
-        with np.load(three / "out" / name) as resumed, np.load(solved / name) as whole:
+    assert {file: rc.Reference.load(three / "out" / file).seconds for file in kept} == kept  # these were not solved again
+    for file in FILES:
+        with np.load(three / "out" / file) as resumed, np.load(solved / file) as whole:
             assert resumed.files == whole.files
             assert [n for n in whole.files if n != "layout" and resumed[n].tobytes() != whole[n].tobytes()] == []
     assert sorted(p.name for p in three.iterdir()) == ["out", "three.toml"]
@@ -169,7 +183,6 @@ def test_a_killed_solve_goes_on_to_the_same_bits(solved, three, moment):
 def test_a_killed_solve_goes_on_from_the_state_of_griddp(three, capsys):
     state = killed(three, "reference_GridDP_begun.npz")
     (state / "reference_GridDP_begun.npz").write_bytes(b"damaged")
-    (state / "reference_GridDP.npz").unlink(missing_ok=True)
     assert main(["solve", "three.toml", "--out", "out", "-q", "--resume"]) == 2
     assert "`checkpoint` must be a file written by GridDP" in capsys.readouterr().err
 

@@ -57,7 +57,9 @@ def _parts(folder):
 def _named(function: ca.Function, name):
     """The function, its own name followed by that of its reference, so that the C files of several can be linked together."""
     of, inputs = name.partition("_")[2], function.mx_in()
-    return ca.Function(f"{function.name()}_{of}", inputs, function.call(inputs), function.name_in(), function.name_out()) if of else function
+    if not of:
+        return function
+    return ca.Function(f"{function.name()}_{of}", inputs, function.call(inputs), function.name_in(), function.name_out())
 
 
 def _write(function: ca.Function, path):
