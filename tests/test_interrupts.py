@@ -55,9 +55,15 @@ def stuck():
     print("ready", flush=True)
     libc.pthread_mutex_lock(lock)  # never comes back, whatever signal there is
 """
-# Python runs it first: interrupts itself while it imports a module, or opens the so-many-eth .npz file to write.
-MOMENTS = """\
-import os, signal, sys, zipfile
+# What Python runs first. SIGINT means what it means at a terminal, though the tests may run in the background, where it is ignored.
+FIRST = """\
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+# The process interrupts itself while it imports a module, or opens the so-many-eth .npz file to write.
+MOMENTS = (
+    f"{FIRST}import sys, zipfile"
+    + """
 kind, _, what = os.environ.get("MOMENT", "").partition(" ")
 start, opened = zipfile.ZipFile.__init__, []
 
@@ -76,6 +82,7 @@ def watched(self, file, mode="r", *args, **options):
 sys.meta_path.insert(0, Importing)
 zipfile.ZipFile.__init__ = watched
 """
+)
 # As pip writes it, but for the figures, which take most of the time.
 SCRIPT = """\
 import sys
@@ -84,9 +91,9 @@ from rlctrl import plots
 plots.solve_figures = lambda *_: {}
 sys.exit(main())
 """
-LATE = """\
-import os, signal
-move = os.replace
+LATE = (
+    f"{FIRST}move = os.replace"
+    + """
 
 def moved(source, target):
     move(source, target)
@@ -95,6 +102,7 @@ def moved(source, target):
 
 os.replace = moved
 """
+)
 RESULTS = {"summary.json", "report.html", "references.csv", "reference_Riccati.npz", "reference_GridDP.npz"}
 
 
@@ -110,7 +118,7 @@ def here(tmp_path):
 
 
 def start(here, *arguments, moment="", program=("../rlctrl",)):
-    """The command in a process of its own, to which SIGINT means what it means at a terminal."""
+    """The command in a process of its own."""
     paths = os.pathsep.join([str(here.parent / "moments"), str(ROOT)])
     return subprocess.Popen(
         [sys.executable, *program, *arguments],
@@ -119,12 +127,14 @@ def start(here, *arguments, moment="", program=("../rlctrl",)):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
 def ended(process):
-    out, error = process.communicate(timeout=60)
+    try:
+        out, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     return process.returncode, out, error
 
 
@@ -194,5 +204,5 @@ def test_once_all_is_found_it_comes_too_late(here, tmp_path):
 
 
 def test_other_programs_keep_their_own_handler(here):
-    code = "import signal, rlctrl; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    code = f"{FIRST}import rlctrl; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
     subprocess.run([sys.executable, "-c", code], cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)

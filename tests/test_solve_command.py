@@ -159,15 +159,7 @@ def killed(folder, name, times=1) -> Path:
     return state
 
 
-@pytest.mark.parametrize(
-    ("name", "times"),
-    [
-        ("reference_GridDP_begun.npz", 1),
-        ("reference_GridDP_begun.npz", 5),
-        ("reference_GridDP.npz", 1),
-        ("reference_GridDP_2_begun.npz", 4),
-    ],
-)
+@pytest.mark.parametrize(("name", "times"), [("GridDP_begun", 1), ("GridDP_begun", 5), ("GridDP", 1), ("GridDP_2_begun", 4)])
 def test_a_killed_solve_goes_on_to_the_same_bits(solved, three, name, times):
     state = killed(three, f"reference_{name}.npz", times)
     kept = {file: rc.Reference.load(state / file).seconds for file in FILES if (state / file).exists()}
