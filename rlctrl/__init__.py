@@ -1,9 +1,13 @@
 """rlctrl: stochastic plants in CasADi, the optimal Q*, a deep critic trained beside it, and where the critic's error comes from.
 
-Importing switches JAX to 64-bit floats; nothing else global is touched.
+Importing switches JAX to 64-bit floats; nothing else global is touched (in the command `rlctrl`, what Ctrl-C does as well).
 """
 
-import jax
+from rlctrl import interrupts
+
+interrupts.watch()
+
+import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import shutil
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from rlctrl import interrupts
 from rlctrl.errors import InputError, require
 
 ARTEFACTS = (
@@ -49,6 +51,7 @@ def gathered(out: Path, mark: str, resume=False):
         except OSError as error:
             raise InputError(f"`--out` must be a folder that can be written; {str(out)[:80]}: {error.strerror}. Choose another.") from None
         yield space
+        interrupts.too_late()
         _move(space.artefacts, out)
 
 
@@ -56,13 +59,18 @@ def gathered(out: Path, mark: str, resume=False):
 def _parents(out):
     """The folders above `out`; those that were missing go again if nothing came of it."""
     missing = _missing(out.parent)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
+
+    def remove():
         for empty in missing if not _exists(out) else []:
             with contextlib.suppress(OSError):
                 empty.rmdir()
+
+    with interrupts.undone(remove):
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            yield
+        finally:
+            remove()
 
 
 @contextlib.contextmanager
@@ -83,25 +91,30 @@ def _alone(home):
 
 @contextlib.contextmanager
 def _workspace(home, out, resume):
-    waiting = any((home / "state").glob("*"))
-    try:
-        rule = "needs an earlier run of the same file, seed and version, killed beside this `--out`"
-        require(waiting or not resume, "--resume", rule, str(home.parent), "Leave it out to begin anew.")
-        for name in Workspace._fields:
-            if not (resume and name == "state"):
-                shutil.rmtree(home / name, ignore_errors=True)
-            (home / name).mkdir(exist_ok=True)
-        yield Workspace(home / "artefacts", home / "state")
-    except KeyboardInterrupt:
-        kept = any((home / "state").glob("*"))
-        shutil.rmtree(home / "artefacts" if kept else home, ignore_errors=True)
-        way_on = "; `--resume` goes on from here" if kept else ""
-        raise KeyboardInterrupt(f"{out} was not written{way_on}") from None
-    except BaseException:
-        shutil.rmtree(home, ignore_errors=True)
-        raise
-    else:
-        shutil.rmtree(home, ignore_errors=True)
+    rule = "needs an earlier run of the same file, seed and version, killed beside this `--out`"
+    waiting = (home / "state").exists()
+    with interrupts.undone(partial(_interrupted, home, out)):
+        try:
+            require(waiting or not resume, "--resume", rule, str(home.parent), "Leave it out to begin anew.")
+            for name in Workspace._fields:
+                if not (resume and name == "state"):
+                    shutil.rmtree(home / name, ignore_errors=True)
+                (home / name).mkdir(exist_ok=True)
+            yield Workspace(home / "artefacts", home / "state")
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_interrupted(home, out)) from None
+        except BaseException:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _interrupted(home, out) -> str:
+    """Keep the state alone, if there is any; returns what to say."""
+    kept = any((home / "state").glob("*.npz"))
+    shutil.rmtree(home / "artefacts" if kept else home, ignore_errors=True)
+    return f"{out} was not written" + "; `--resume` goes on from here" * kept
 
 
 def _exists(path):

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlctrl.errors import InputError, NotConverged, lack_of_memory
+from rlctrl import interrupts
+from rlctrl.errors import InputError, NotConverged, lack_of_memory, naming
 from rlctrl.storage import make_folder
 
 POLICIES = ("reference", "lqr", "lqr_clipped", "mpc")  # that a simulation may always ask for
@@ -40,7 +41,6 @@ OPTIONS = {
     "seed": (("--seed",), {"type": int, "metavar": "N", "help": "overrides the seed of the file"}),
     "resume": (("--resume",), {"action": "store_true", "help": "go on from where a killed run of the same file stood"}),
     "policy": (("--policy",), {"metavar": "NAME", "help": f"{', '.join(POLICIES)}, or one of [policies] (default: reference)"}),
-    "checkpoint": (("--checkpoint",), {"metavar": "FILE.npz", "help": "state of a long GridDP solve, to go on from if it exists"}),
     "to": (("--to",), {"choices": ("c", "casadi"), "default": "c", "help": "C source (default), or files for casadi.Function.load"}),
     "latex": (("--latex",), {"action": "store_true", "help": "also tables.tex (booktabs) and cite.bib"}),
     "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no progress bars and no closing table"}),
@@ -55,7 +55,7 @@ COMMANDS = {
     "solve": Command(
         "solve the references of a TOML file ([reference] and every [[also]]), and set them side by side",
         "rlctrl solve examples/pendulum.toml --out references",
-        ("file", "out", "checkpoint", "quiet"),
+        ("file", "out", "resume", "quiet"),
     ),
     "train": Command("train the critic alone", "rlctrl train examples/pendulum.toml --seed 1", ("file", "out", "seed", "resume", "quiet")),
     "compare": Command(
@@ -67,7 +67,9 @@ COMMANDS = {
         ("file", "policy", "animate", "out", "seed", "resume", "quiet"),
     ),
     "export": Command(
-        "write critic, actor, value and policy of a run as C or as CasADi Functions", "rlctrl export results --to c", ("folder", "to")
+        "write critic, actor, value and policy of a run or solve as C or CasADi Functions",
+        "rlctrl export results --to c",
+        ("folder", "to"),
     ),
     "report": Command("write report.html again from what a run or solve left", "rlctrl report results --latex", ("folder", "latex")),
     "plants": Command("list the plants, describe one, or draw them", "rlctrl plants pendulum --figure pendulum.pdf", ("plant", "figure")),
@@ -77,7 +79,13 @@ COMMANDS = {
 
 def main(arguments=None) -> int:
     """Parse the command line, run the command, and turn refusals into exit codes."""
-    options = _parser().parse_args(arguments)
+    try:
+        return _outcome(_parser().parse_args(arguments))
+    finally:
+        interrupts.too_late()
+
+
+def _outcome(options) -> int:
     import_module("rlctrl.cache").keep()
     try:
         globals()[f"_{options.command}"](options)
@@ -90,8 +98,8 @@ def main(arguments=None) -> int:
             raise
         return _refused(lack, 2)
     except KeyboardInterrupt as error:
-        print("; ".join(["rlctrl: interrupted", *map(str, error.args)]), file=sys.stderr)
-        return 130
+        print(interrupts.sentence(*map(str, error.args)), file=sys.stderr)
+        return interrupts.CODE
     return 0
 
 
@@ -141,7 +149,7 @@ def _staged(options, command, policies=None, animate=False):
 
 def _solve(options):
     experiment = import_module("rlctrl.experiment")
-    folder, found = experiment.solve_file(options.file, options.out, options.checkpoint, progress=not options.quiet)
+    folder, found = experiment.solve_file(options.file, options.out, not options.quiet, options.resume)
     if not options.quiet:
         print(_beside(found))
     print(folder)
@@ -210,7 +218,8 @@ def _offered(option):
 def _plants(options):
     plants = import_module("plants")
     if options.figure is not None:
-        _plant_figures(plants, options.name, Path(options.figure))
+        with naming("--figure", "path"):
+            _plant_figures(plants, options.name, Path(options.figure))
         return
     if options.name is None:
         for name in plants.names():

@@ -1,5 +1,6 @@
 """What the product says when it refuses: one sentence with the argument, the rule, the value and the way out."""
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -31,6 +32,15 @@ def require(holds, argument, rule, value, way_out):
     """Raise `InputError` unless `holds`."""
     if not holds:
         raise InputError(f"`{argument}` {rule}; got {_short(value)}. {way_out}")
+
+
+@contextlib.contextmanager
+def naming(typed, argument):
+    """Inside, errors about `argument` name what the user typed instead."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(f"`{argument}`", f"`{typed}`", 1)) from None
 
 
 def require_whole(argument, value, least, way_out):

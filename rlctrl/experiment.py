@@ -15,7 +15,7 @@ import numpy as np
 import rlctrl as rc
 from rlctrl.artefacts import gathered
 from rlctrl.configuration import Experiment, construct, load
-from rlctrl.errors import InputError, NotConverged, nearest, require, require_whole
+from rlctrl.errors import InputError, NotConverged, naming, nearest, require, require_whole
 from rlctrl.interop.export import write_csv, write_json, write_mat, write_npz
 from rlctrl.outcome import arrays, beside, columns, maps, origin, run_slices, slices_of, statement, summary
 from rlctrl.plant import box
@@ -76,17 +76,7 @@ class Stages:
         return self._done.get(name)
 
     def _reference(self):
-        experiment = self.experiment
-        if self.state is None:
-            return rc.solve(experiment.problem, experiment.method, progress=self.progress)
-        kept, method = self.state / "reference.npz", experiment.method
-        if kept.exists():
-            return rc.Reference.load(kept)
-        if isinstance(method, rc.GridDP) and method.checkpoint is None:
-            method = replace(method, checkpoint=str(self.state / "dp.npz"))
-        reference = rc.solve(experiment.problem, method, progress=self.progress)
-        reference.save(kept)
-        return reference
+        return solve_or_load(self.experiment.problem, self.experiment.method, self.state, "reference", self.progress)
 
     def _baseline(self):
         return _lqr(self.experiment.problem, self.experiment.about)
@@ -157,13 +147,29 @@ def _lqr(problem, about):
     return None
 
 
-def solve_all(experiment, progress=False) -> Solved:
-    """The reference of an experiment and the others beside it. Only the first must succeed."""
+def solve_or_load(problem, method, state, name, progress) -> rc.Reference:
+    """The reference of that name in the folder `state`, else by the method, kept there; with None for a folder, nothing is kept. GridDP
+    keeps its own state there on the way."""
+    if state is None:
+        return rc.solve(problem, method, progress=progress)
+    kept = state / f"{name}.npz"
+    if kept.exists():
+        return rc.Reference.load(kept)
+    if isinstance(method, rc.GridDP):
+        method = replace(method, checkpoint=state / f"{name}_begun.npz")
+    reference = rc.solve(problem, method, progress=progress)
+    reference.save(kept)
+    return reference
+
+
+def solve_all(experiment, state=None, progress=False) -> Solved:
+    """The reference of an experiment and the others beside it, each kept in the folder `state` when it is there. Only the first must
+    succeed."""
     found, failures, seconds = {}, {}, {}
     for method in (experiment.method, *experiment.others):
         name = _unused(type(method).__name__, {**found, **failures})
         try:
-            found[name] = rc.solve(experiment.problem, method, progress=progress)
+            found[name] = solve_or_load(experiment.problem, method, state, file_of(name), progress)
             seconds[name] = found[name].seconds
         except (InputError, NotConverged) as error:
             if not found:
@@ -193,7 +199,8 @@ def run_file(path, out=None, seed=None, progress=False, command="run", resume=Fa
         experiment = replace(experiment, compared=tuple(policies))
     plant = experiment.problem.plant
     if animate:
-        import_module("rlctrl.plots").drawing_of(plant.states, plant.inputs, plant)  # refused before anything is computed
+        with naming("--animate", "plant"):
+            import_module("rlctrl.plots").drawing_of(plant.states, plant.inputs, plant)  # refused before anything is computed
     mark, out = _mark(experiment, command, out), _folder(experiment, out)
     with gathered(out, mark, resume) as (folder, state):
         run = execute(experiment, command, state, progress)
@@ -231,21 +238,15 @@ def _save(run, folder):
 
 
 @QUIET
-def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, dict]:
-    """Solve the references of a TOML file and leave figures, numbers and a summary in the folder `out`, as `run_file` does.
-
-    `checkpoint`: file to which a long GridDP solve writes its state and from which it goes on.
-    """
+def solve_file(path, out=None, progress=False, resume=False) -> tuple[Path, dict]:
+    """Solve the references of a TOML file and leave figures, numbers and a summary in the folder `out`, as `run_file` does, with what a
+    killed one needs to go on: the references that were there, and GridDP's state of the next."""
     experiment = load(path)
-    if checkpoint is not None:
-        takes = isinstance(experiment.method, rc.GridDP)
-        require(takes, "--checkpoint", "needs a reference by GridDP", type(experiment.method).__name__, "Leave it out.")
-        experiment = replace(experiment, method=replace(experiment.method, checkpoint=checkpoint))
     mark, out = _mark(experiment, "solve", out), _folder(experiment, out)
-    with gathered(out, mark) as (folder, _):
-        solved = solve_all(experiment, progress)
+    with gathered(out, mark, resume) as (folder, state):
+        solved = solve_all(experiment, state, progress)
         for name, reference in solved.references.items():
-            reference.save(folder / f"reference_{name.replace(' ', '_')}")
+            reference.save(folder / file_of(name))
         x0 = experiment.comparison["x0"]
         statements = {name: statement(r, x0) for name, r in solved.references.items()}
         rows = beside(solved)
@@ -254,6 +255,11 @@ def solve_file(path, out=None, checkpoint=None, progress=False) -> tuple[Path, d
         cut = partial(slices_of, experiment, next(iter(solved.references.values())))
         draw = lambda plots: plots.solve_figures(solved.references)
         return out, _written(folder, draw, maps(solved), cut, lambda: found, solved.seconds)
+
+
+def file_of(name) -> str:
+    """The name of the file, but for its suffix, that holds the reference of that name."""
+    return f"reference_{name.replace(' ', '_')}"
 
 
 def _folder(experiment, out):

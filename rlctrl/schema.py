@@ -16,7 +16,7 @@ from rlctrl.refusals import numbered
 
 METHODS = {"GridDP": rc.GridDP, "HJB": rc.HJB, "OpenLoop": rc.OpenLoop, "Riccati": rc.Riccati, "Spectral": rc.Spectral}
 SHORT = {"GridDP": "dp", "HJB": "hjb", "Spectral": "spectral"}  # names of their policies; OpenLoop's takes too long to follow
-NOT_IN_FILES = ("start",)  # keywords of methods whose values are Python objects
+NOT_IN_FILES = ("start", "checkpoint")  # keywords of methods: a Python object, and what `--resume` looks after
 POLICIES = ("reference", "lqr", "lqr_clipped", "actor")  # that training may follow
 
 

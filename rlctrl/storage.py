@@ -1,9 +1,12 @@
 """Frozen records in one .npz file: arrays as arrays, everything else as JSON. No pickle, so loading runs no code."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import secrets
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, require
+from rlctrl.interrupts import undone
 from rlctrl.tree import RECORDS, assemble
 
 
@@ -50,20 +54,30 @@ def _npz(path) -> Path:
 def write_whole(path, write):
     """Call `write(binary file)` on a temporary neighbour of `path`, then move it into place."""
     path = Path(path)
+    temporary = path.parent / f".{path.name}-{secrets.token_hex(4)}"
+    drop = lambda: temporary.unlink(missing_ok=True)
+    with undone(drop):
+        try:
+            with _created(temporary, path) as file:
+                write(file)
+            _moved(temporary, path)
+        except BaseException:
+            drop()
+            raise
+
+
+def _created(temporary, path):
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        return open(temporary, "xb")
     except OSError as error:
         raise InputError(f"`path` must be writable; {path}: {error.strerror}. Choose another folder.") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # as an ordinary open() would have made it
-        _moved(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """The path of a folder that goes again, after an interrupt too."""
+    with tempfile.TemporaryDirectory() as folder, undone(lambda: shutil.rmtree(folder, ignore_errors=True)):
+        yield Path(folder)
 
 
 def make_folder(path):

@@ -119,7 +119,7 @@ def test_export_writes_what_has_a_closed_form(here, capsys):
     assert float(loaded["value"](x)) == pytest.approx(float(reference.V(x)), rel=1e-12)
     assert float(loaded["policy"](x)) == pytest.approx(float(reference.policy(x)[0]), rel=1e-12)
     assert main(["export", str(here)]) == 2
-    assert "must hold critic.npz or reference.npz" in capsys.readouterr().err
+    assert "`DIR` must hold critic.npz, reference.npz or the references of a solve" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -287,8 +287,9 @@ def test_mpc_without_its_section_says_how_to_get_it(here, capsys):
     assert "Add a section [mpc]" in capsys.readouterr().err
 
 
-def test_resume_without_anything_to_resume_is_refused(here, capsys):
-    assert main(["run", "small.toml", "--resume", "-q", "--out", "new/one"]) == 2
+@pytest.mark.parametrize("command", ["run", "solve"])
+def test_resume_without_anything_to_resume_is_refused(here, capsys, command):
+    assert main([command, "small.toml", "--resume", "-q", "--out", "new/one"]) == 2
     assert "`--resume`" in capsys.readouterr().err
     assert sorted(p.name for p in here.iterdir()) == ["small.toml"]
 

@@ -189,9 +189,9 @@ def test_the_command_refuses_other_files(tmp_path, capsys):
     for arguments in (["pendulum", "--figure", "p.gif"], ["--figure", str(tmp_path / "file")], ["pendulum", "--figure", "no/where.png"]):
         assert main(["plants", *arguments]) == 2
     assert [line.partition(";")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "rlctrl: `path` must end in .pdf, .png or .svg",
-        "rlctrl: `path` must be a folder or a name for one",
-        "rlctrl: `path` must be writable",
+        "rlctrl: `--figure` must end in .pdf, .png or .svg",
+        "rlctrl: `--figure` must be a folder or a name for one",
+        "rlctrl: `--figure` must be writable",
     ]
 
 
@@ -308,7 +308,7 @@ def test_a_path_that_ends_is_shown_to_its_end(tmp_path):
 def test_other_plants_are_drawn_by_their_states_or_by_name(tmp_path):
     path = motion("pendulum", steps=2)
     renamed = replace(path, states=(rc.Signal("phi", "rad"), rc.Signal("rate", "rad/s")))
-    with pytest.raises(rc.InputError, match=r"`plant` must be one that has a drawing.*There are drawings of acrobot, bicycle"):
+    with pytest.raises(rc.InputError, match=r"`plant` needs a drawing.*There are drawings of acrobot, bicycle"):
         renamed.animate(tmp_path / "a.gif")
     assert renamed.animate(tmp_path / "a.gif", plant="pendulum").exists()
     assert plots.drawing_of(path.states, path.inputs, replace(plants.pendulum(), name="mine")) is DRAWN["pendulum"]
@@ -319,8 +319,8 @@ def test_other_plants_are_drawn_by_their_states_or_by_name(tmp_path):
     [
         ("a.avi", {}, r"`path` must end in \.gif or \.mp4"),
         ("no/a.gif", {}, "`path` must be writable"),
-        ("a.gif", {"plant": "two_tank"}, "`plant` must be one that has a drawing"),
-        ("a.gif", {"plant": "lunar_lander"}, "`plant` must be one that has a drawing"),
+        ("a.gif", {"plant": "two_tank"}, "`plant` needs a drawing"),
+        ("a.gif", {"plant": "lunar_lander"}, "`plant` needs a drawing"),
         ("a.gif", {"plant": 3}, "`plant` must be a Plant or the name of one"),
         ("a.gif", {"which": 1}, "`which` must be less than the 1 paths"),
         ("a.gif", {"every": 0}, "`every`"),
@@ -366,5 +366,5 @@ def test_simulate_writes_an_animation_where_asked(tmp_path, monkeypatch, capsys)
     text = BALL.replace("kinematic_point", "double_integrator").replace("-x**2 - y**2 - 0.1*v_x**2", "-position**2")
     (tmp_path / "none.toml").write_text(text.replace('["-x", "-y"]', '"-position"'), encoding="utf-8")
     assert main(["simulate", "none.toml", "--policy", "home", "--animate", "--out", "n", "-q"]) == 2
-    assert "There are drawings of" in capsys.readouterr().err
+    assert "rlctrl: `--animate` needs a drawing; got 'double_integrator'. There are drawings of" in capsys.readouterr().err
     assert not (tmp_path / "n").exists()

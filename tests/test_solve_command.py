@@ -1,8 +1,16 @@
-"""`rlctrl solve`: references side by side, their figures and numbers, checkpoints, and refusals in one sentence."""
+"""`rlctrl solve`: references side by side, their figures and numbers, what a killed one leaves, and refusals in one sentence."""
 
 import csv
 import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import casadi as ca
 import numpy as np
 import pytest
 
@@ -10,6 +18,7 @@ import rlctrl as rc
 from rlctrl import plots
 from rlctrl.cli import main
 
+ROOT = Path(__file__).parents[1]
 TEXT = """
 [plant]
 name = "double_integrator"
@@ -108,16 +117,104 @@ def test_bad_methods_are_refused_in_one_sentence(tmp_path, capsys, old, new, sai
     assert [p.name for p in tmp_path.iterdir()] == ["bad.toml"]
 
 
-def test_a_checkpoint_is_kept_and_used_again(tmp_path):
-    state = tmp_path / "state.npz"
-    (tmp_path / "c.toml").write_text(TEXT[: TEXT.index("[[also]]")], encoding="utf-8")
-    for out in ("one", "two"):
-        assert main(["solve", str(tmp_path / "c.toml"), "--out", str(tmp_path / out), "--checkpoint", str(state), "-q"]) == 0
-    assert state.is_file()
-    first, second = (rc.Reference.load(tmp_path / out / "reference_GridDP.npz") for out in ("one", "two"))
-    assert np.array_equal(first.value.coefficients, second.value.coefficients)
-    (tmp_path / "r.toml").write_text(TEXT.replace('method = "GridDP"\nshape = [13, 13]\norder = 3\ninputs = 5', 'method = "Riccati"'))
-    assert main(["solve", str(tmp_path / "r.toml"), "--out", str(tmp_path / "no"), "--checkpoint", str(state), "-q"]) == 2
+# `rlctrl`, without figures, that kills itself once it has written the state NAME the so-many-eth time; GridDP keeps every improvement.
+KILLED = """
+import os, signal, sys
+from rlctrl import plots, storage
+from rlctrl.cli import main
+from rlctrl.reference import checkpoint
+checkpoint.INTERVAL = 0.0
+plots.solve_figures = lambda *_: {}
+name, times, moved = sys.argv[1], int(sys.argv[2]), storage._moved
+written = []
+
+def fatal(temporary, path):
+    moved(temporary, path)
+    written.append(path.name)
+    if written.count(name) == times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+storage._moved = fatal
+main(sys.argv[3:])
+"""
+FILES = [f"reference_{name}.npz" for name in ("GridDP", "Riccati", "GridDP_2", "Riccati_2")]
+
+
+@pytest.fixture
+def three(tmp_path, monkeypatch):
+    """A folder to work in, with a file of several references."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plots, "solve_figures", lambda *_: {})
+    (tmp_path / "three.toml").write_text(TEXT, encoding="utf-8")
+    return tmp_path
+
+
+def killed(folder, name, times=1) -> Path:
+    """`kill -9` once that file of the state is there, written so many times; returns the folder of the state."""
+    command = [sys.executable, "-c", KILLED, name, str(times), "solve", "three.toml", "--out", "out", "-q"]
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (folder / "out").exists()
+    (state,) = folder.glob(".rlctrl-*/state")
+    return state
+
+
+@pytest.mark.parametrize(("name", "times"), [("GridDP_begun", 1), ("GridDP_begun", 5), ("GridDP", 1), ("GridDP_2_begun", 4)])
+def test_a_killed_solve_goes_on_to_the_same_bits(solved, three, name, times):
+    state = killed(three, f"reference_{name}.npz", times)
+    kept = {file: rc.Reference.load(state / file).seconds for file in FILES if (state / file).exists()}
+    assert main(["solve", "three.toml", "--out", "out", "-q", "--resume"]) == 0
+    assert {file: rc.Reference.load(three / "out" / file).seconds for file in kept} == kept  # these were not solved again
+    for file in FILES:
+        with np.load(three / "out" / file) as resumed, np.load(solved / file) as whole:
+            assert resumed.files == whole.files
+            assert [n for n in whole.files if n != "layout" and resumed[n].tobytes() != whole[n].tobytes()] == []
+    assert sorted(p.name for p in three.iterdir()) == ["out", "three.toml"]
+
+
+def test_a_killed_solve_goes_on_from_the_state_of_griddp(three, capsys):
+    state = killed(three, "reference_GridDP_begun.npz")
+    (state / "reference_GridDP_begun.npz").write_bytes(b"damaged")
+    assert main(["solve", "three.toml", "--out", "out", "-q", "--resume"]) == 2
+    assert "`checkpoint` must be a file written by GridDP" in capsys.readouterr().err
+
+
+def test_without_resume_it_begins_anew(three):
+    state = killed(three, "reference_GridDP.npz")
+    (state / "reference_GridDP.npz").write_bytes(b"damaged")
+    assert main(["solve", "three.toml", "--out", "out", "-q"]) == 0
+
+
+@pytest.mark.parametrize("changed", [lambda text: f"{text}\n", lambda text: f"seed = 1\n{text}"], ids=["file", "seed"])
+def test_a_solve_of_another_file_is_not_taken_up(three, capsys, changed):
+    killed(three, "reference_GridDP.npz")
+    (three / "three.toml").write_text(changed(TEXT), encoding="utf-8")
+    assert main(["solve", "three.toml", "--out", "out", "-q", "--resume"]) == 2
+    assert "`--resume` needs an earlier run of the same file, seed and version" in capsys.readouterr().err
+
+
+def test_a_file_names_no_checkpoint(three, capsys):
+    (three / "three.toml").write_text(TEXT.replace("order = 3", 'checkpoint = "state.npz"'), encoding="utf-8")
+    assert main(["solve", "three.toml", "--out", "out", "-q"]) == 2
+    assert "`[reference] checkpoint` is not known there" in capsys.readouterr().err
+
+
+def test_export_writes_every_reference_by_the_name_of_its_file(solved, tmp_path, capsys):
+    folder = tmp_path / "out"
+    shutil.copytree(solved, folder)
+    assert main(["export", str(folder), "--to", "casadi"]) == 0
+    said = capsys.readouterr()
+    assert re.findall("^policy_GridDP.*: `thing` must have a closed form", said.err, re.MULTILINE)
+    names = [f"{part}_{of}" for of in ("GridDP", "GridDP_2", "Riccati", "Riccati_2") for part in ("value", "policy")]
+    assert [Path(line).stem for line in said.out.split()] == [n for n in names if not n.startswith("policy_Grid")]
+    x = np.array([0.3, -0.2])
+    for of in ("GridDP", "GridDP_2", "Riccati"):
+        value = ca.Function.load(str(folder / "export" / f"value_{of}.casadi"))
+        assert value.name() == f"V_{of}"
+        assert float(value(x)) == pytest.approx(float(rc.Reference.load(folder / f"reference_{of}.npz").V(x)), rel=1e-12)
+    assert main(["export", str(folder)]) == 0
+    symbols = re.findall(r"^CASADI_SYMBOL_EXPORT int (\w+)\(const", (folder / "export" / "policy_Riccati_2.c").read_text(), re.MULTILINE)
+    assert symbols == ["policy_Riccati_2"]
 
 
 def test_slices_beyond_two_states_are_named_with_units():

@@ -6,7 +6,6 @@ as_casadi(ref.value)      V(x): quadratic, or on a grid    write_c(run, "critic.
 
 import functools
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from rlctrl.problem import Problem
 from rlctrl.reference.level import GridPolicy
 from rlctrl.reference.riccati import QuadraticQ, QuadraticValue
 from rlctrl.reference.sweep import GridValue
-from rlctrl.storage import write_whole
+from rlctrl.storage import temporary_folder, write_whole
 
 ACTIVATIONS = {
     "tanh": ca.tanh,
@@ -76,11 +75,11 @@ def write_c(thing, path: FilePath, problem: Problem | None = None) -> Path:
     function = thing if isinstance(thing, ca.Function) else as_casadi(thing, problem)
     path = Path(path)
     require(path.suffix == ".c", "path", "must end in .c", str(path), "Name it e.g. critic.c.")
-    with tempfile.TemporaryDirectory() as folder:  # CasADi takes a bare name and the folder apart
+    with temporary_folder() as folder:  # CasADi takes a bare name and the folder apart
         generator = ca.CodeGenerator(path.name)
         generator.add(function)
-        generator.generate(folder + os.sep)
-        text = (Path(folder) / path.name).read_bytes()
+        generator.generate(f"{folder}{os.sep}")
+        text = (folder / path.name).read_bytes()
     write_whole(path, lambda file: file.write(text))
     return path
 

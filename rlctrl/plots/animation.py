@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rlctrl.errors import first_line, require, require_number, require_whole
 from rlctrl.plant import box
 from rlctrl.plots.drawing import COLOURS, GREY, STYLE, number
 from rlctrl.plots.shapes import FORCE, drawing_of
-from rlctrl.storage import write_whole
+from rlctrl.storage import temporary_folder, write_whole
 
 FRAMES, FPS, DPI = 300, 25, 80  # at most by default; frames per second that look smooth; of the frames
 TRACE = {"color": COLOURS[5], "linewidth": 0.9}
@@ -166,8 +165,8 @@ def _write_mp4(ffmpeg, path, frames, fps):
     size = f"{pixels.shape[2]}x{pixels.shape[1]}"
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}", "-i", "-"]
     how = ["-threads", "1", "-pix_fmt", "yuv420p", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart"]
-    with tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / "film.mp4"
+    with temporary_folder() as folder:
+        film = folder / "film.mp4"
         done = subprocess.run([ffmpeg, "-v", "error", *raw, *how, str(film)], input=pixels.tobytes(), capture_output=True, check=False)
         said = first_line(done.stderr.decode(errors="replace"))
         require(done.returncode == 0, "path", "could not be written by ffmpeg", said, "Write a .gif instead.")

@@ -162,7 +162,5 @@ def drawing_of(states, inputs, plant=None) -> Drawing:
     found = [d for d in DRAWINGS if name in d.plants and len(states) >= len(d.states) and len(inputs) >= d.inputs]
     found = found or [d for d in DRAWINGS if d.suits(names, inputs) and not named]
     drawn = ", ".join(sorted(p for d in DRAWINGS for p in d.plants))
-    require(
-        found, "plant", "must be one that has a drawing", name or names, f"There are drawings of {drawn}, and of plants with their states."
-    )
+    require(found, "plant", "needs a drawing", name or names, f"There are drawings of {drawn}, and of plants with their states.")
     return found[0]
