@@ -204,14 +204,14 @@ def test_refusals():
 
 
 def test_failures_are_named():
-    """Undiscounted cost for ever: no horizon suffices. Leaving the box under exit="clip": not this problem's optimum."""
+    """Undiscounted cost for ever: no horizon suffices. Leaving the box under exit="absorb": not this problem's optimum."""
     stuck = rc.Problem(map_of(lambda x, u, w, p: x + 0.0 * u, 1), rc.quadratic([1], [1]), 1.0, exit="free")
     with pytest.raises(rc.NotConverged, match=r"at \[.*raise `horizon`"):
         rc.solve(stuck, OpenLoop(horizon=2))
     growing = rc.Problem(map_of(lambda x, u, w, p: 2 * x + u, 1, reach=1.0), lambda x, u: x[0], 1.0, exit="free")
     with pytest.raises(rc.NotConverged, match=r"at \[.*V may be infinite"):
         rc.solve(growing, OpenLoop(horizon=10))
-    drifting = rc.Problem(map_of(lambda x, u, w, p: x + 0.5 + 0.0 * u, 1), rc.quadratic([1], [1]), 0.5)
+    drifting = rc.Problem(map_of(lambda x, u, w, p: x + 0.5 + 0.0 * u, 1), rc.quadratic([1], [1]), 0.5, exit="absorb")
     ref = rc.solve(drifting, OpenLoop(horizon=20), on_failure="return")
     assert not ref.converged
     assert 'exit="free"' in ref.message

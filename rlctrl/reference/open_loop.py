@@ -189,7 +189,7 @@ class OpenLoop:
         )
 
     def _shooting(self, problem):
-        kernel, (low, high) = problem.kernel, box(problem.plant.states)
+        kernel, (low, high), nowhere = problem.kernel, box(problem.plant.states), (-np.inf,) * problem.plant.n
         pair = lambda signals: tuple(tuple(side.tolist()) for side in box(signals))
         return Shooting(
             update=kernel.update,
@@ -198,7 +198,8 @@ class OpenLoop:
             w=tuple(np.asarray(problem.plant.law.mean).tolist()),
             gamma=problem.gamma,
             inputs=pair(problem.plant.inputs),
-            states=() if problem.exit == "free" else _turning(problem, low, high),
+            walls=_turning(problem, low, high) if problem.exit == "clip" else (nowhere, tuple(-a for a in nowhere)),
+            fence=_turning(problem, low, high) if problem.exit == "absorb" else (),
             gain=_gain(problem),
             tolerance=float(self.tolerance),
             horizon=int(self.horizon),
@@ -247,7 +248,7 @@ def _residual(problem, shooting, points):
     """Largest |r(x, u) + γV(x_+) − V(x)| at the probes under the first inputs found."""
     rows = _table(shooting, False, points)
     u = rows[:, -shooting.m :]
-    x_next = problem.kernel.free_step(points, u, problem.plant.law.mean)
+    x_next = problem.kernel.step(points, u, problem.plant.law.mean)[0]
     try:
         onward = _table(shooting, False, x_next)[:, 0]
     except NotConverged:
