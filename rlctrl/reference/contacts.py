@@ -12,6 +12,7 @@ from rlctrl.reference.rollout import Guess
 
 NEAR = 1e-5  # distance from a wall, relative to 1 + |x|, that counts as on it
 ROUNDS = 30  # changes of the contacts
+MOVES = 40  # runs of contacts begun or ended a step earlier or later
 
 
 def settled(shooting, start, guess, fixed) -> Path | str:
@@ -24,6 +25,30 @@ def settled(shooting, start, guess, fixed) -> Path | str:
             break
         path, reach = found
     return path
+
+
+def refined(shooting, start, path, fixed) -> Path:
+    """The path, or better ones found by beginning or ending a run of contacts a step earlier or later: each is an optimum of its own."""
+    moves = _moved(path.contacts)
+    for _ in range(MOVES):
+        contacts = next(moves, None)
+        if contacts is None:
+            break
+        trial = settled(shooting, start, Guess(path.x, path.u, contacts), fixed)
+        if isinstance(trial, Path) and trial.value > path.value + shooting.tolerance * (1 + abs(path.value)):
+            path, moves = trial, _moved(trial.contacts)
+    return path
+
+
+def _moved(contacts):
+    """Contacts with one run longer or shorter by a step."""
+    edges = np.diff(contacts, axis=1, prepend=0)
+    for i, k in zip(*np.nonzero(edges), strict=True):
+        for at, value in ((k, contacts[i, k - 1] if k else 0), (k - 1, contacts[i, k])):
+            if at >= 0:
+                other = contacts.copy()
+                other[i, at] = value
+                yield other
 
 
 def _better(shooting, start, path, reach, fixed):

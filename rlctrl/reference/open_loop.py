@@ -24,6 +24,7 @@ from rlctrl.tree import record, saved
 
 PROBES = 5  # random states at which `solve` states its error
 NAMED = 3  # failures listed in one message
+SECONDS, FEWEST = 20.0, 9  # a table of many points may take, and the points it has at least
 
 
 def _table(shooting, fixed, points):
@@ -131,6 +132,16 @@ class OpenLoopReference(Reference):
         """∇V*(x), shape (..., n)."""
         return _table(self.value.shooting, False, require_points("x", x, len(self.states)))[..., 1 : 1 + len(self.states)]
 
+    @strict
+    def bellman_residual(self, x, inputs=41) -> np.ndarray:
+        """r + γV(x_+) − V(x), shape (...), under the first input of the optimal path from x (..., n); `inputs` is not needed."""
+        require_whole("inputs", inputs, 1, "Leave it out.")
+        return _residual(self.kernel, self.value.shooting, require_points("x", x, len(self.states)))
+
+    def affordable(self, points):
+        """As many points as take SECONDS, at the pace of the probes."""
+        return max(FEWEST, min(points, int(SECONDS * 2 * PROBES / max(self.seconds, 1e-9))))
+
 
 @strict
 @dataclass(frozen=True)
@@ -167,8 +178,10 @@ class OpenLoop:
         failed = [(k, answer) for k, answer in enumerate(answers) if isinstance(answer, str)]
         good = [answer for answer in answers if not isinstance(answer, str)]
         error = max(answer.error for answer in good) if good and not failed else float("inf")
+        residual = _largest_residual(problem.kernel, shooting, points) if not failed else float("inf")
+        missed = max(residual - error, 0.0) if np.isfinite(residual) else 0.0
         steps = max((answer.steps for answer in good), default=0)
-        text = f"{len(good)} probe points solved, horizon up to {steps} steps, error up to {error:.1e}."
+        text = f"{len(good)} probe points solved, horizon up to {steps} steps, error up to {error + missed:.1e}."
         return OpenLoopReference(
             method="OpenLoop",
             kernel=problem.kernel,
@@ -177,11 +190,11 @@ class OpenLoop:
             value=OpenLoopValue(shooting),
             policy=OpenLoopPolicy(shooting),
             rule=problem.plant.law.quadrature(1),
-            error=error,
+            error=error + missed,
             error_kind="estimated",
-            error_terms={"horizon and programme": error},
+            error_terms={"horizon and programme": error, "better optima a step later": missed},
             converged=not failed,
-            residual=_residual(problem, shooting, points) if not failed else float("inf"),
+            residual=residual,
             message=_failure(points, failed) if failed else text,
             iterations=steps,
             closed_form=OpenLoopQ(shooting),
@@ -244,20 +257,24 @@ def _check(problem):
         require(change <= 1e-9, "reward", "and dynamics must repeat after one turn of a periodic state", change, way_out)
 
 
-def _residual(problem, shooting, points):
-    """Largest |r(x, u) + γV(x_+) − V(x)| at the probes under the first inputs found."""
-    rows = _table(shooting, False, points)
-    u = rows[:, -shooting.m :]
-    x_next = problem.kernel.step(points, u, problem.plant.law.mean)[0]
+def _largest_residual(kernel, shooting, points):
     try:
-        onward = _table(shooting, False, x_next)[:, 0]
-    except NotConverged:
+        return float(np.max(np.abs(_residual(kernel, shooting, points))))
+    except NotConverged:  # where the first steps lead
         return float("inf")
-    return float(np.max(np.abs(np.asarray(problem.kernel.reward(points, u)) + problem.gamma * onward - rows[:, 0])))
+
+
+def _residual(kernel, shooting, x):
+    """r(x, u) + γV(x_+) − V(x) under the first inputs found: 0 unless a better path is found a step later."""
+    rows = _table(shooting, False, x)
+    u = rows[..., -shooting.m :]
+    onward = _table(shooting, False, kernel.step(x, u, np.array(shooting.w))[0])[..., 0]
+    return np.asarray(kernel.reward(x, u)) + kernel.gamma * onward - rows[..., 0]
 
 
 def _notes(good):
     several = sum(answer.optima > 1 for answer in good)
     yield "IPOPT finds local optima: that the best one found is the global one is not proven."
     yield f"From {several} of {len(good)} probe points the starts ended in different optima; the best counts."
+    yield f"Every point costs nonlinear programmes: the tables and figures of `rlctrl solve` hold as many as take {SECONDS:.0f} s each."
     yield "`error` is the largest estimate at the probes; every other point is held to the same tolerance when it is asked for."

@@ -40,8 +40,9 @@ def _programme(shooting, steps, fixed) -> ca.Function:
     cost = -ca.dot(rewards.T, ca.DM(shooting.gamma ** np.arange(steps)))
     gaps = ca.vertcat(first - start, ca.vec(x[:, 1:] - following))
     programme = {"x": ca.veccat(x, u), "f": cost, "g": gaps, "p": start}
-    ipopt = {"print_level": 0, "sb": "yes", "tol": max(0.01 * shooting.tolerance, 1e-12), "bound_relax_factor": 0.0, "max_iter": 150}
-    options = {"ipopt": {**ipopt, "acceptable_iter": 0}, "print_time": False, "show_eval_warnings": False, "error_on_fail": False}
+    ipopt = {"print_level": 0, "sb": "yes", "tol": max(0.01 * shooting.tolerance, 1e-12), "bound_relax_factor": 0.0, "acceptable_iter": 0}
+    ipopt |= {"max_iter": 150, "mu_strategy": "adaptive"}  # which fails less often where walls are touched
+    options = {"ipopt": ipopt, "print_time": False, "show_eval_warnings": False, "error_on_fail": False}
     return ca.nlpsol("open_loop", "ipopt", programme, options)
 
 

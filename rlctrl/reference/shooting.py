@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
-from rlctrl.reference.contacts import settled
+from rlctrl.reference.contacts import refined, settled
 from rlctrl.reference.programme import Path, optimum
 from rlctrl.reference.rollout import Guess, fresh, longer, replayed, true_step
 from rlctrl.tree import saved
@@ -26,6 +26,7 @@ DOUBLINGS = 7  # of the horizon
 SHORTER = 3  # halvings of the horizon with which to begin
 REMEMBERED = 4096  # solved points
 SLOWEST = 0.9  # factor by which changes are taken to fall on at least
+KEPT = 4  # distinct optima of a horizon that are continued
 OFF = 1e-6  # distance, relative to 1 + |x|, by which a path may miss the true plant
 
 
@@ -78,8 +79,10 @@ def _optima(shooting, start, fixed):
     found = list(_begun(shooting, start, steps, fixed))
     for k in range(SHORTER + DOUBLINGS + 1):
         paths = _distinct(shooting, [path for path in found if isinstance(path, Path)])
+        if k == SHORTER and paths:
+            paths[0] = refined(shooting, start, paths[0], fixed)
         yield paths, [reason for reason in found if isinstance(reason, str)]
-        found = [settled(shooting, start, longer(shooting, path), fixed) for path in paths]
+        found = [settled(shooting, start, longer(shooting, path), fixed) for path in paths[:KEPT]]
         steps *= 2
         if k == SHORTER - 1:
             found += _begun(shooting, start, steps, fixed)
