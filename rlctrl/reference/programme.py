@@ -31,8 +31,9 @@ class Path(Guess):
 
 
 @functools.lru_cache(maxsize=64)
-def _programme(shooting, steps, fixed) -> ca.Function:
-    """IPOPT on `steps` steps; parameter x_0, or (x_0, u_0) if the first input is `fixed`; its constraints come first."""
+def _programme(shooting, steps, fixed, touching) -> ca.Function:
+    """IPOPT on `steps` steps; parameter x_0, or (x_0, u_0) if the first input is `fixed`; its constraints come first. Where walls are
+    touched the adaptive strategy fails less often; elsewhere it takes many iterations under strong discount."""
     x, u = ca.MX.sym("x", shooting.n, steps + 1), ca.MX.sym("u", shooting.m, steps)
     first = ca.vertcat(x[:, 0], u[:, 0]) if fixed else x[:, 0]
     start = ca.MX.sym("start", first.shape[0])
@@ -41,7 +42,7 @@ def _programme(shooting, steps, fixed) -> ca.Function:
     gaps = ca.vertcat(first - start, ca.vec(x[:, 1:] - following))
     programme = {"x": ca.veccat(x, u), "f": cost, "g": gaps, "p": start}
     ipopt = {"print_level": 0, "sb": "yes", "tol": max(0.01 * shooting.tolerance, 1e-12), "bound_relax_factor": 0.0, "acceptable_iter": 0}
-    ipopt |= {"max_iter": 150, "mu_strategy": "adaptive"}  # which fails less often where walls are touched
+    ipopt |= {"max_iter": 150, "mu_strategy": "adaptive" if touching else "monotone"}
     options = {"ipopt": ipopt, "print_time": False, "show_eval_warnings": False, "error_on_fail": False}
     return ca.nlpsol("open_loop", "ipopt", programme, options)
 
@@ -50,7 +51,7 @@ def optimum(shooting, walls, start, guess, fixed) -> Path | str:
     """The optimum within `walls` (low, high) reached from a guess with its contacts, or IPOPT's reason for failing."""
     n, steps, size = shooting.n, guess.u.shape[1], guess.x.size
     bounds = _bounds(shooting, walls, guess, len(start), fixed)
-    solver = _programme(shooting, steps, fixed)
+    solver = _programme(shooting, steps, fixed, bool(np.any(guess.contacts)))
     found = solver(x0=_column(guess.x, guess.u), p=start, **bounds)
     if not solver.stats()["success"]:
         return str(solver.stats()["return_status"]).replace("_", " ")

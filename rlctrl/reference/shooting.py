@@ -1,14 +1,14 @@
-"""One open-loop programme: the sampled problem from one state over a finite horizon, by multiple shooting (Bock & Plitt 1984) with IPOPT.
+"""V* and ∇V* at one state by open-loop programmes (`programme`) whose horizon N is doubled until V changes by less than the tolerance.
 
-    maximise Σ_{k<N} γ^k r(x_k, u_k)   subject to   x_{k+1} = Φ(x_k, u_k),  x_0 = x,  (for Q: u_0 = u),  u_k in its box
-
-N is doubled, every optimum being continued, until V changes by less than the tolerance. The first optima grow out of those of an eighth of
-the horizon, beside starts of the full one.
+Every optimum is continued; the first grow out of those of an eighth of the horizon, beside starts of the full one. Where the exit rule
+projects states, the walls touched are searched for (`contacts`): from the contacts of starts rolled out on the true plant, and from those of
+the optimum without walls. The best path is stepped through once more on the true plant before it counts.
 
 Error estimate of an answer: what further doublings would add, and the gap. With c the last change of V and r the factor by which it fell,
 c r/(1 − r) is left if changes go on falling by r (like a power of N), and less if they fall faster and faster (like an exponential: γ < 1,
 or paths that settle), as most do. If the last two changes differ in sign, c counts. The gap is Σ|λ·g| over the constraints plus λ times
-the distance over the bounds, by which the value of a programme can be off to first order, plus rounding.
+the distance over the bounds, by which the value of a programme can be off to first order, plus rounding. Walls make optima many (how many
+steps lead to one, say): that the best path found is the global optimum is not proven.
 """
 
 import functools
