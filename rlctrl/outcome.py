@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import rlctrl as rc
-from rlctrl.analysis.slices import MOST, slices
+from rlctrl.analysis.slices import LEAST, MOST, slices
 from rlctrl.configuration import asked
 from rlctrl.plant import finite_box
 
@@ -96,7 +96,7 @@ def run_slices(run: Any) -> dict[str, np.ndarray]:
 def slices_of(experiment, reference, of_z=None, of_x=None) -> dict[str, np.ndarray]:
     """The functions `of_z` and `of_x`, and Q*, V*, π* of a reference, on a grid through the point of the baseline."""
     of_x = {"v_star": reference.V, "policy_star": reference.policy, **(of_x or {})}
-    most = reference.affordable(MOST)
+    most = max(reference.affordable(MOST), LEAST ** (1 + min(len(reference.inputs), 2)))  # one state at least varies
     return slices(reference.states, reference.inputs, np.concatenate(experiment.about), {"q_star": reference.Q, **(of_z or {})}, of_x, most)
 
 

@@ -1,8 +1,8 @@
 """V* and ∇V* at one state by open-loop programmes (`programme`) whose horizon N is doubled until V changes by less than the tolerance.
 
 Every optimum is continued; the first grow out of those of an eighth of the horizon, beside starts of the full one. Where the exit rule
-projects states, the walls touched are searched for (`contacts`): from the contacts of starts rolled out on the true plant, and from those of
-the optimum without walls. The best path is stepped through once more on the true plant before it counts.
+projects states, the walls touched are searched for (`contacts`): from the contacts of starts rolled out on the true plant, and those of the
+optimum without walls. The best path is stepped through once more on the true plant before it counts.
 
 Error estimate of an answer: what further doublings would add, and the gap. With c the last change of V and r the factor by which it fell,
 c r/(1 − r) is left if changes go on falling by r (like a power of N), and less if they fall faster and faster (like an exponential: γ < 1,
