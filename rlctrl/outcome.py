@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import rlctrl as rc
-from rlctrl.analysis.slices import MOST, slices
+from rlctrl.analysis.slices import LEAST, MOST, slices
 from rlctrl.plant import finite_box
 
 PACKAGES = ("casadi", "jax", "numpy", "scipy", "control", "matplotlib")
@@ -117,7 +117,7 @@ def run_slices(run: Any) -> dict[str, np.ndarray]:
 def slices_of(experiment, reference, of_z=None, of_x=None) -> dict[str, np.ndarray]:
     """The functions `of_z` and `of_x`, and Q*, V*, π* of a reference, on a grid through the point of the baseline."""
     of_x = {"v_star": reference.V, "policy_star": reference.policy, **(of_x or {})}
-    most = 400 if reference.method == "OpenLoop" else MOST  # that one solves a programme at every point
+    most = max(reference.affordable(MOST), LEAST ** (1 + min(len(reference.inputs), 2)))  # one state at least varies
     return slices(reference.states, reference.inputs, np.concatenate(experiment.about), {"q_star": reference.Q, **(of_z or {})}, of_x, most)
 
 
@@ -126,11 +126,11 @@ def columns(rows) -> dict[str, list]:
     return {key: [row[key] for row in rows] for key in rows[0]}
 
 
-def beside(solved, points=2000) -> list[dict]:
+def beside(solved) -> list[dict]:
     """One row a reference: stated error, time, V at the initial states, and its distance from the first at random states of the box."""
     first = next(iter(solved.references.values()))
     low, high = finite_box(first.states)
-    x = np.random.default_rng(0).uniform(low, high, (points, len(low)))
+    x = np.random.default_rng(0).uniform(low, high, (_count(solved), len(low)))
     v, u, x0 = first.V(x), first.policy(x), solved.experiment.comparison["x0"]
     return [
         {
@@ -146,11 +146,16 @@ def beside(solved, points=2000) -> list[dict]:
     ]
 
 
+def _count(solved):
+    """Random states at which references are compared."""
+    return min(reference.affordable(2000) for reference in solved.references.values())
+
+
 def maps(solved) -> dict[str, np.ndarray]:
     """V*, π*, ∇V* and the Bellman residual of the first reference, V and π of the others, at the same random states."""
     first = next(iter(solved.references.values()))
     low, high = finite_box(first.states)
-    x = np.random.default_rng(0).uniform(low, high, (2000, len(low)))
+    x = np.random.default_rng(0).uniform(low, high, (_count(solved), len(low)))
     out = {"x": x, "gradient": first.gradient(x), "residual": first.bellman_residual(x)}
     for k, reference in enumerate(solved.references.values()):
         out |= {f"value_{k}": reference.V(x), f"policy_{k}": reference.policy(x)}

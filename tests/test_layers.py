@@ -25,8 +25,9 @@ ONLY = {
         "rlctrl.reference.lq_continuous",
         "rlctrl.reference.exact",  # closed forms
         "rlctrl.reference.hamiltonian",  # derivatives
+        "rlctrl.reference.programme",  # IPOPT
         "rlctrl.reference.rest",
-        "rlctrl.reference.shooting",  # IPOPT
+        "rlctrl.reference.rollout",  # paths, compiled
         "rlctrl.interop",
     ),
     "gymnasium": ("rlctrl.interop",),

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from scipy import linalg
 
+import plants
 import rlctrl as rc
+from rlctrl.plant import box
 from rlctrl.reference.open_loop import OpenLoop
+from rlctrl.reference.shooting import answer
 
 
 def signals(name, count, reach):
@@ -129,6 +132,54 @@ def test_bounded_input_agrees_with_the_grid():
     assert np.any(np.abs(u) > 0.499)
 
 
+def test_held_on_the_wall_in_closed_form():
+    """x_+ = x + ½ projected onto [−1, 1]: the cost x² halves in weight at every step, the wall is reached and never left."""
+    ref = rc.solve(rc.Problem(map_of(lambda x, u, w, p: x + 0.5 + 0.0 * u, 1), rc.quadratic([1], [1]), 0.5), OpenLoop())
+    x = np.array([0.9, 0.0, -0.75])
+    steps = np.minimum(x[:, None] + 0.5 * np.arange(80), 1)
+    error = np.max(np.abs(ref.V(x[:, None]) + np.sum(0.5 ** np.arange(80) * steps**2, 1)))
+    assert error <= ref.error < 1e-7
+    np.testing.assert_allclose(ref.gradient([[0.9]]), [[-1.8]], atol=1e-6)  # the wall hides x from all that follows
+
+
+def test_pressing_against_the_wall():
+    """x_+ = x + u/2 in [−1, 1], cost (u − 0.6)² + x²/10: on the wall u = 0.6 costs nothing and V(1) = −0.1/(1 − γ). How many steps lead
+    there is a choice between optima."""
+    plant = rc.Plant("pressing", signals("x", 1, 1), signals("u", 1, 1), update=lambda x, u, w, p: x + 0.5 * u)
+    problem = rc.Problem(plant, lambda x, u: -((u[0] - 0.6) ** 2) - 0.1 * x[0] ** 2, 0.9)
+    ref, grid = rc.solve(problem, OpenLoop()), rc.solve(problem, rc.GridDP(shape=(801,), inputs=201))
+    assert abs(ref.V([1.0]) + 1.0) <= ref.error < 1e-7
+    np.testing.assert_allclose(ref.policy([[1.0], [0.9]]), 0.6, atol=1e-4)
+    x = np.linspace(-1, 1, 9)[:, None]
+    assert np.max(np.abs(ref.V(x) - grid.V(x))) <= 1e-5 < grid.error
+    start = np.array([-0.8])
+    path = rc.simulate(problem, ref.policy, start, steps=12, seed=0)
+    onward = 0.9**12 * ref.V(path.x[0, -1])
+    np.testing.assert_allclose(path.returns[0] + onward, ref.V(start), atol=1e-7)
+    assert path.x[0, -1, 0] == 1.0
+
+
+def test_a_cart_that_hits_the_wall_agrees_with_the_grid():
+    """x' = v, v' = u, |u| ≤ 1: from 0.95 at speed 1 the wall stops the cart, which keeps its speed."""
+    plant = rc.Plant("cart", signals("x", 2, 1), signals("u", 1, 1), drift=lambda x, u, p: ca.vertcat(x[1], u[0]))
+    problem = rc.Problem(plant, rc.quadratic([1, 0.1], [0.1]), 0.9, 0.2)
+    grid, ref = rc.solve(problem, rc.GridDP(shape=(61, 61), inputs=15), on_failure="return"), rc.solve(problem, OpenLoop(tolerance=1e-6))
+    x = np.array([[0.9, 0.9], [0.95, 1.0], [-0.8, -0.7], [1.0, 1.0], [0.5, -0.2]])
+    assert np.max(np.abs(ref.V(x) - grid.V(x))) <= min(grid.error, 0.02)
+    assert ref.residual < 1e-5
+
+
+def test_the_planar_quadrotor_from_anywhere_in_its_box():
+    """Six states; from two of the five probes the optimum runs along walls. No random start of ten found a better path."""
+    problem = rc.Problem(**plants.defaults("planar_quadrotor")).with_params(noise=0.0)
+    shooting = OpenLoop(tolerance=1e-6)._shooting(problem)
+    low, high = box(problem.plant.states)
+    for point, value in zip(np.random.default_rng(0).uniform(low, high, (5, 6))[[1, 4]], (-5.0111048, -1.2836011), strict=True):
+        found = answer(shooting, tuple(point.tolist()), False)
+        assert abs(found.value - value) <= 1e-6 + found.error
+        assert found.error < 2e-6
+
+
 def test_q_is_one_step_and_then_the_value():
     problem = cart()
     ref, rng = rc.solve(problem, OpenLoop()), np.random.default_rng(3)
@@ -204,14 +255,14 @@ def test_refusals():
 
 
 def test_failures_are_named():
-    """Undiscounted cost for ever: no horizon suffices. Leaving the box under exit="clip": not this problem's optimum."""
+    """Undiscounted cost for ever: no horizon suffices. Leaving the box under exit="absorb": not this problem's optimum."""
     stuck = rc.Problem(map_of(lambda x, u, w, p: x + 0.0 * u, 1), rc.quadratic([1], [1]), 1.0, exit="free")
     with pytest.raises(rc.NotConverged, match=r"at \[.*raise `horizon`"):
         rc.solve(stuck, OpenLoop(horizon=2))
     growing = rc.Problem(map_of(lambda x, u, w, p: 2 * x + u, 1, reach=1.0), lambda x, u: x[0], 1.0, exit="free")
     with pytest.raises(rc.NotConverged, match=r"at \[.*V may be infinite"):
         rc.solve(growing, OpenLoop(horizon=10))
-    drifting = rc.Problem(map_of(lambda x, u, w, p: x + 0.5 + 0.0 * u, 1), rc.quadratic([1], [1]), 0.5)
+    drifting = rc.Problem(map_of(lambda x, u, w, p: x + 0.5 + 0.0 * u, 1), rc.quadratic([1], [1]), 0.5, exit="absorb")
     ref = rc.solve(drifting, OpenLoop(horizon=20), on_failure="return")
     assert not ref.converged
     assert 'exit="free"' in ref.message

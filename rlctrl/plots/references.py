@@ -24,7 +24,7 @@ def planes(reference) -> list[Plane]:
     steps = np.pad(np.vstack([np.zeros(n), np.eye(n)[:2], -np.ones(n)]), ((0, 0), (0, len(low) - n)))
     places = np.clip(centre + 0.25 * (high - low) * steps, low, high)
     for axes, base in (([*range(min(2, n))], centre), ([0, n], centre), ([n], places[:, None])):
-        ticks = [np.sort(signals[k].values or np.linspace(low[k], high[k], NODES)) for k in axes]
+        ticks = [np.sort(signals[k].values or np.linspace(low[k], high[k], _side(reference))) for k in axes]
         mesh = np.stack(np.meshgrid(*ticks), -1)
         z = np.array(np.broadcast_to(base, (*base.shape[:-2], *mesh.shape[:-1], len(low))))
         z[..., axes] = mesh
@@ -34,6 +34,11 @@ def planes(reference) -> list[Plane]:
     for plane, u, first in zip(planes, optimal, (n, n + 1, n + 1), strict=True):
         plane.z[..., first:] = np.clip(u, *box(reference.inputs))[..., first - n :]
     return [plane._replace(u=u) for plane, u in zip(planes, optimal, strict=True)]
+
+
+def _side(reference):
+    """Points along a side of a map."""
+    return max(3, int(reference.affordable(NODES**2) ** 0.5))
 
 
 def _centre(low, high):
@@ -92,7 +97,7 @@ def slices_of(reference) -> list[Plane]:
     centre = _centre(low, high)
     found = []
     for axes in [[k, k + 1] for k in range(n - 1)] or [[0]]:
-        ticks = [np.linspace(low[k], high[k], NODES) for k in axes]
+        ticks = [np.linspace(low[k], high[k], _side(reference)) for k in axes]
         mesh = np.stack(np.meshgrid(*ticks), -1)
         z = np.array(np.broadcast_to(centre, (*mesh.shape[:-1], n)))
         z[..., axes] = mesh
@@ -157,8 +162,9 @@ def beside_panel(references, ax):
     """V of every reference along the first state, with its stated error as a band."""
     first = next(iter(references.values()))
     low, high = finite_box(first.states)
-    x = np.tile(_centre(low, high), (NODES, 1))
-    x[:, 0] = np.linspace(low[0], high[0], NODES)
+    count = min(_side(reference) for reference in references.values())
+    x = np.tile(_centre(low, high), (count, 1))
+    x[:, 0] = np.linspace(low[0], high[0], count)
     all_values = np.stack([r.V(x) for r in references.values()])
     room = 0.3 * np.ptp(all_values) + 1e-9 * (1 + np.abs(all_values).max())
     for v, pen, (name, reference) in zip(all_values, PENS, references.items(), strict=False):

@@ -114,6 +114,10 @@ class Reference(Result):
         found = _residual(self.q, self.value, input_set(self._searched(points), inputs), points)
         return np.asarray(found).reshape(x.shape[:-1])
 
+    def affordable(self, points):
+        """How many of `points` points a table or a figure should ask for; fewer where each takes long."""
+        return points
+
     def _searched(self, x):
         """The inputs, with bounds around what the policy gives at states (k, n) where they have none."""
         u, (low, high) = self.policy(x), box(self.inputs)

@@ -1,8 +1,10 @@
 """V* and Q* at single points of a problem without noise, in any dimension, by one open-loop programme per point (`shooting`).
 
 Nothing is tabulated: `V(x)` solves its programmes when it is called, and remembers them. ∇V is the multiplier of x_0 = x. IPOPT finds
-local maxima; that the best one is global is not proven. Measured on two busy cores: linear plants with 3 to 8 states 25–150 ms a point
-(horizon 56 to 1800 steps), the Van der Pol oscillator 0.3–0.6 s (1000 steps), a growth model 0.7 s (900 steps).
+local maxima; that the best one is global is not proven. Under exit="clip" paths may rest on the walls of the box; under "absorb" those that
+leave it are refused. Measured on two busy cores: linear plants with 3 to 8 states 25–150 ms a point
+(horizon 56 to 1800 steps), the Van der Pol oscillator 0.3–0.6 s (1000 steps), a growth model 0.7 s (900 steps), a
+quadrotor in its box with 6 states 1–3 s, with 12 states 2–35 s of a core (448 steps).
 """
 
 import functools
@@ -24,6 +26,7 @@ from rlctrl.tree import record, saved
 
 PROBES = 5  # random states at which `solve` states its error
 NAMED = 3  # failures listed in one message
+SECONDS, FEWEST = 20.0, 9  # a table of many points may take, and the points it has at least
 
 
 def _table(shooting, fixed, points):
@@ -131,6 +134,16 @@ class OpenLoopReference(Reference):
         """∇V*(x), shape (..., n)."""
         return _table(self.value.shooting, False, require_points("x", x, len(self.states)))[..., 1 : 1 + len(self.states)]
 
+    @strict
+    def bellman_residual(self, x, inputs=41) -> np.ndarray:
+        """r + γV(x_+) − V(x), shape (...), under the first input of the optimal path from x (..., n); `inputs` is not needed."""
+        require_whole("inputs", inputs, 1, "Leave it out.")
+        return _residual(self.kernel, self.value.shooting, require_points("x", x, len(self.states)))
+
+    def affordable(self, points):
+        """As many points as take SECONDS, at the pace of the probes."""
+        return max(FEWEST, min(points, int(SECONDS * 2 * PROBES / max(self.seconds, 1e-9))))
+
 
 @strict
 @dataclass(frozen=True)
@@ -167,8 +180,10 @@ class OpenLoop:
         failed = [(k, answer) for k, answer in enumerate(answers) if isinstance(answer, str)]
         good = [answer for answer in answers if not isinstance(answer, str)]
         error = max(answer.error for answer in good) if good and not failed else float("inf")
+        residual = _largest_residual(problem.kernel, shooting, points) if not failed else float("inf")
+        missed = max(residual - error, 0.0) if np.isfinite(residual) else 0.0
         steps = max((answer.steps for answer in good), default=0)
-        text = f"{len(good)} probe points solved, horizon up to {steps} steps, error up to {error:.1e}."
+        text = f"{len(good)} probe points solved, horizon up to {steps} steps, error up to {error + missed:.1e}."
         return OpenLoopReference(
             method="OpenLoop",
             kernel=problem.kernel,
@@ -177,11 +192,11 @@ class OpenLoop:
             value=OpenLoopValue(shooting),
             policy=OpenLoopPolicy(shooting),
             rule=problem.plant.law.quadrature(1),
-            error=error,
+            error=error + missed,
             error_kind="estimated",
-            error_terms={"horizon and programme": error},
+            error_terms={"horizon and programme": error, "better optima a step later": missed},
             converged=not failed,
-            residual=_residual(problem, shooting, points) if not failed else float("inf"),
+            residual=residual,
             message=_failure(points, failed) if failed else text,
             iterations=steps,
             closed_form=OpenLoopQ(shooting),
@@ -189,7 +204,7 @@ class OpenLoop:
         )
 
     def _shooting(self, problem):
-        kernel, (low, high) = problem.kernel, box(problem.plant.states)
+        kernel, (low, high), nowhere = problem.kernel, box(problem.plant.states), (-np.inf,) * problem.plant.n
         pair = lambda signals: tuple(tuple(side.tolist()) for side in box(signals))
         return Shooting(
             update=kernel.update,
@@ -198,7 +213,8 @@ class OpenLoop:
             w=tuple(np.asarray(problem.plant.law.mean).tolist()),
             gamma=problem.gamma,
             inputs=pair(problem.plant.inputs),
-            states=() if problem.exit == "free" else _turning(problem, low, high),
+            walls=_turning(problem, low, high) if problem.exit == "clip" else (nowhere, tuple(-a for a in nowhere)),
+            fence=_turning(problem, low, high) if problem.exit == "absorb" else (),
             gain=_gain(problem),
             tolerance=float(self.tolerance),
             horizon=int(self.horizon),
@@ -243,20 +259,24 @@ def _check(problem):
         require(change <= 1e-9, "reward", "and dynamics must repeat after one turn of a periodic state", change, way_out)
 
 
-def _residual(problem, shooting, points):
-    """Largest |r(x, u) + γV(x_+) − V(x)| at the probes under the first inputs found."""
-    rows = _table(shooting, False, points)
-    u = rows[:, -shooting.m :]
-    x_next = problem.kernel.free_step(points, u, problem.plant.law.mean)
+def _largest_residual(kernel, shooting, points):
     try:
-        onward = _table(shooting, False, x_next)[:, 0]
-    except NotConverged:
+        return float(np.max(np.abs(_residual(kernel, shooting, points))))
+    except NotConverged:  # where the first steps lead
         return float("inf")
-    return float(np.max(np.abs(np.asarray(problem.kernel.reward(points, u)) + problem.gamma * onward - rows[:, 0])))
+
+
+def _residual(kernel, shooting, x):
+    """r(x, u) + γV(x_+) − V(x) under the first inputs found: 0 unless a better path is found a step later."""
+    rows = _table(shooting, False, x)
+    u = rows[..., -shooting.m :]
+    onward = _table(shooting, False, kernel.step(x, u, np.array(shooting.w))[0])[..., 0]
+    return np.asarray(kernel.reward(x, u)) + kernel.gamma * onward - rows[..., 0]
 
 
 def _notes(good):
     several = sum(answer.optima > 1 for answer in good)
     yield "IPOPT finds local optima: that the best one found is the global one is not proven."
     yield f"From {several} of {len(good)} probe points the starts ended in different optima; the best counts."
+    yield f"Every point costs nonlinear programmes: the tables and figures of `rlctrl solve` hold as many as take {SECONDS:.0f} s each."
     yield "`error` is the largest estimate at the probes; every other point is held to the same tolerance when it is asked for."
