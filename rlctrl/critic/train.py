@@ -26,11 +26,13 @@ from rlctrl.problem import Problem
 from rlctrl.progress import Progress
 from rlctrl.result import Result
 from rlctrl.storage import fingerprint
+from rlctrl.threads import in_threads
 from rlctrl.tree import saved
 from rlctrl.undefined import undefined
 
 CANDIDATES = 21  # per input, of greedy policies and targets
 KEPT = 2**28  # bytes of snapshots
+TOGETHER = 4  # runs vmapped: more of them leave the cache, fewer pay for every step's overhead
 
 
 @saved
@@ -217,9 +219,10 @@ def _empty(loop, size) -> Memory:
 def _run(loop, scheme, state, steps, several, store, progress):
     """All intervals, each ending in a snapshot; stops after the one in which weights ceased to be finite."""
     state, rows = store.restored(state, _snapshot(state, Means(state.td_rms, state.td_rms), 0, several))
+    move = _together(loop, state) if several else functools.partial(advance, loop, batched=False)
     with Progress("ReplayTD", progress) as bar:
         for end, count in _intervals(steps, _snapshots(scheme, state))[len(rows) :]:
-            state, means = advance(loop, state, end - count, count, several)
+            state, means = move(state=state, start=end - count, count=count)
             rows.append(_snapshot(state, means, end - 1, several))
             if scheme.rate == "measured":
                 state = state._replace(rate=_measured(loop.network, state.omega, rows[-1]["memory"].t, scheme.objective, several))
@@ -229,6 +232,24 @@ def _run(loop, scheme, state, steps, several, store, progress):
                 break
     store.write()
     return state, jax.tree.map(lambda *a: np.stack(a, 1 if several else 0), *rows)
+
+
+def _together(loop, state):
+    """`advance` of several runs: in groups of equally many, a core each, so that one program serves them all. Not if that calls out of XLA:
+    factorisations and callbacks wait for threads that two programs at once would keep from each other."""
+    runs = len(state.failed)
+    size = max(d for d in range(1, TOGETHER + 1) if runs % d == 0 and d < max(runs, 2))
+    groups = lambda state: [jax.tree.map(lambda a, k=k: np.asarray(a)[k : k + size], state) for k in range(0, runs, size)]
+    lowered = advance.lower(loop, groups(state)[0], 0, 1, batched=True)
+    if "custom_call" in lowered.as_text():
+        return functools.partial(advance, loop, batched=True)
+    program = lowered.compile()
+
+    def move(state, start, count):
+        moved = in_threads(lambda group: program(loop, group, start, count), groups(state))
+        return jax.tree.map(lambda *a: np.concatenate(a), *moved)
+
+    return move
 
 
 def _snapshot(state, means, step, several):

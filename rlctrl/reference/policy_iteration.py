@@ -7,8 +7,8 @@ estimates. The maximum is that of the search over the inputs: a higher peak betw
 
 A policy is evaluated by BiCGSTAB on (1 − P^π) V = c (`"krylov"`, a sparse factorisation where that stalls) or by sweeps V ← T^π V
 (`"successive"`), the more accurately the faster the residual falls (Eisenstat & Walker 1996), so that the last policies need no second
-evaluation. At γ = 1 policies that end never, or hardly ever, are always swept: their value is not finite, or drowned in rounding. On large grids, once the bound falls fast, improvements search only near the policy at hand; the last one always
-searches everywhere.
+evaluation. At γ = 1 policies that end never, or hardly ever, are always swept: their value is not finite, or drowned in rounding. On large
+grids, once the bound falls fast, improvements search only near the policy at hand; the last one always searches everywhere.
 """
 
 from dataclasses import dataclass
