@@ -55,15 +55,19 @@ def write_whole(path, write):
     """Call `write(binary file)` on a temporary neighbour of `path`, then move it into place."""
     path = Path(path)
     temporary = path.parent / f".{path.name}-{secrets.token_hex(4)}"
-    drop = lambda: temporary.unlink(missing_ok=True)
-    with undone(drop):
+    with undone(lambda: _drop(temporary)):
         try:
             with _created(temporary, path) as file:
                 write(file)
             _moved(temporary, path)
         except BaseException:
-            drop()
+            _drop(temporary)
             raise
+
+
+def _drop(temporary):
+    with contextlib.suppress(OSError):  # also where it could never be made
+        temporary.unlink()
 
 
 def _created(temporary, path):

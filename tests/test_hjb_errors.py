@@ -158,7 +158,7 @@ def test_with_the_value_at_the_walls_it_is_solved(aversion, order):
 def widened(change, reach=np.inf):
     """`truncation` of V = (0, 1) plus what a margin changes, from the margin 0.25 in one dimension; no solution beyond `reach`."""
     values = lambda width: np.array([0.0, 1.0]) + change(width) if width <= reach else np.nan
-    return truncation(values(0.25), values, 0.25, 1e-6, 1)
+    return truncation(values(0.25), values, 0.25, 1e-6, 1, 1)
 
 
 def test_truncation_is_stated_where_it_falls_and_infinite_where_it_grows_or_is_lost():

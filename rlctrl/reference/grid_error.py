@@ -96,6 +96,6 @@ def _widened(solver, level, margin, small, halved):
         found = replace(solver, grids=[*solver.grids, grid]).solve(grid, level)
         return inside(found) if found.converged else np.nan
 
-    found = truncation(inside(level), solved, margin, small, problem.plant.n)
+    found = truncation(inside(level), solved, margin, small, problem.plant.n, method.order)
     change = float(np.max(np.abs(solved(0.5 * margin) - solved(margin))))
     return found * float(np.fmin(1.0, halved / (change + 1e-300)))

@@ -141,7 +141,7 @@ class HJB:
             solves = found.state.converged and (width <= margin or found.smooth == level.smooth)
             return found.on(level.judged) if solves else np.nan
 
-        return truncation(level.on(level.judged), solved, margin, small, problem.plant.n)
+        return truncation(level.on(level.judged), solved, margin, small, problem.plant.n, self.order)
 
     def _solve_level(self, problem, inputs, shape, margin, rest, start, show=lambda *_: None) -> Level:
         """One level. For exit="free" first without motion across the walls, then extrapolating there; the former if that fails."""

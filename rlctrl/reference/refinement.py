@@ -10,7 +10,7 @@ SLOWEST, FALLING = 0.95, 0.5  # factors per quarter of the margin by which the t
 SMALL = 0.1  # relative to the other terms of a statement: a truncation that does not count
 NEGLIGIBLE = 1e-6  # relative to V's range: a truncation for which no other margins are tried
 WIDE, DOUBLINGS = 0.5, (2, 2, 1)  # margin from which that is believed; how often one is doubled in 1, 2 and more dimensions
-LOST = 0.25  # relative to V's range: the largest truncation believed where wider margins have no solution
+LOST = {1: 0.25, 2: 0.25, 3: 0.1, 5: 0.1}  # by order: largest truncation, of V's range, believed where wider margins have no solution
 BEYOND = (
     "V inside the box depends on what lies beyond it: wider margins change V by more than its range, or have no solution, as where the "
     "optimal state leaves the box for good. Widen the box or the margin, raise the discount, or pass "
@@ -38,11 +38,12 @@ def beyond(changes) -> float:
     return SAFETY * max(change * q ** (3 - k) for k, change in enumerate(changes)) / (1 - q)
 
 
-def truncation(own, solved, margin, negligible, dimensions) -> float:
+def truncation(own, solved, margin, negligible, dimensions, order) -> float:
     """How far values `own` inside the box are from those without far walls, from `solved(margin)` (NaN where there is no solution): their
     distance from those of a margin, and what lies beyond it. Unless all changes are `negligible`, the margin is doubled until it is WIDE
     and the truncation clearly falls with it; if the solution is lost on the way, the largest change before counts. Infinite (see BEYOND)
-    where a margin changes V by more than its range, and where the solution is lost with more than LOST of it left."""
+    where a margin changes V by more than its range, and where the solution is lost with more than LOST of it left (splines continued far
+    beyond their nodes may agree on a wrong V)."""
     spread = float(np.ptp(own))
     found, largest, negligible, most = np.inf, np.inf, negligible + NEGLIGIBLE * spread, negligible + spread
     for width in margin * 2.0 ** np.arange(1 + DOUBLINGS[min(dimensions, 3) - 1]):
@@ -50,7 +51,7 @@ def truncation(own, solved, margin, negligible, dimensions) -> float:
         changes = [float(np.max(np.abs(a - b))) for a, b in itertools.pairwise(values)]
         if not np.all(np.isfinite(changes)):
             found = max(found, SAFETY * largest)
-            return found if found <= max(negligible, LOST * spread) else np.inf
+            return found if found <= max(negligible, LOST[order] * spread) else np.inf
         largest, distance = max(changes), float(np.max(np.abs(own - values[-1])))
         if max(largest, distance) > most:
             return np.inf
