@@ -144,6 +144,14 @@ def nearest_nodes(grid, other) -> np.ndarray:
     return np.ravel_multi_index(np.meshgrid(*index, indexing="ij"), grid.shape).ravel()
 
 
+def corners(grid, other) -> tuple[np.ndarray, np.ndarray]:
+    """For every node of another grid, not outside this one, the numbers of the first and of the last node of the cell that it lies in."""
+    first = [np.searchsorted(a.nodes, b.nodes, "right") - 1 for a, b in zip(grid.axes, other.axes, strict=True)]
+    last = [(i + 1) % a.size if a.period is not None else np.minimum(i + 1, a.size - 1) for i, a in zip(first, grid.axes, strict=True)]
+    low, high = (np.ravel_multi_index(np.meshgrid(*index, indexing="ij"), grid.shape).ravel() for index in (first, last))
+    return low, high
+
+
 def continued(nodes, reach, extra=0) -> np.ndarray:
     """Nodes with whole cells added on both sides, as wide as the end cells, that cover `reach`, and `extra` more."""
     first, last = nodes[1] - nodes[0], nodes[-1] - nodes[-2]

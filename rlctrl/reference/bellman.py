@@ -181,30 +181,30 @@ class Bellman:
         """Bytes that `operator` needs."""
         return 12.0 * self.size * len(self._transitions[2][1]) * (self.grid.order + 1) ** len(self.grid.axes)
 
-    def operator(self, policy) -> PolicyOperator:
-        """T^π as a sparse matrix on the coefficients."""
+    def operator(self, policy, at=None) -> PolicyOperator:
+        """T^π as a sparse matrix on the coefficients, for the nodes or those of another grid `at` (as `improve`)."""
         if isinstance(self.expectation, Split):
-            return self.plain.operator(policy)
+            return self.plain.operator(policy, at)
         kernel, grid, rule = self._transitions
         nodes, mass = map(np.asarray, rule)
-        numbers = self.grid.padded(self.capacity)
-        shape = (self.size, len(mass), (self.grid.order + 1) ** len(self.grid.axes))
-        constant, index, weight = np.empty(self.size), np.empty(shape, np.int32), np.empty(shape)
+        here, size = (at or self.grid).padded(self.capacity), len(policy)
+        shape = (size, len(mass), (self.grid.order + 1) ** len(self.grid.axes))
+        constant, index, weight = np.empty(size), np.empty(shape, np.int32), np.empty(shape)
         block, step = min(TABLE_BLOCK, int(np.prod(self.capacity))), math.gcd(len(mass), self.together or len(mass))
 
         def fill(first):
-            last = min(first + block, self.size)
+            last = min(first + block, size)
             inputs = np.zeros((block, policy.shape[1]))
             inputs[: last - first] = policy[first:last]
             constant[first:last] = 0.0
             for k in range(0, len(mass), step):
-                found = landing(kernel, numbers, grid, first, last, inputs, nodes[k : k + step], mass[k : k + step])
+                found = landing(kernel, here, grid, first, last, inputs, nodes[k : k + step], mass[k : k + step])
                 reward, ending, columns, weights = (np.asarray(a)[: last - first] for a in found)
                 constant[first:last] += ending if k else reward + ending
                 index[first:last, k : k + step], weight[first:last, k : k + step] = columns, weights
 
-        in_threads(fill, range(0, self.size, block))
-        tables = index.reshape(self.size, -1), weight.reshape(self.size, -1)
+        in_threads(fill, range(0, size, block))
+        tables = index.reshape(size, -1), weight.reshape(size, -1)
         return PolicyOperator(self, constant, Rows.of(*tables, int(np.prod(self._landing.shape))))
 
     def lookahead(self, values, policy) -> LookaheadPolicy:

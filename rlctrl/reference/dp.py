@@ -101,7 +101,7 @@ class GridDP:
         return _reference(problem, levels, terms)
 
     def _climb(self, solver, bar):
-        """All levels, from coarse to fine."""
+        """All levels, from coarse to fine; none above one that diverged."""
         total, done, levels = sum(_size(grid) for grid in solver.grids), 0.0, []
         checkpoint = Checkpoint.open(self.checkpoint, solver)
         for number, grid in enumerate(solver.grids):
@@ -115,6 +115,8 @@ class GridDP:
             levels.append(solver.solve(grid, levels[-1] if levels else None, show, keep, checkpoint.state(number)))
             checkpoint.write()
             done += share
+            if levels[-1].diverged:
+                break
         return levels
 
     def _check(self, problem):
@@ -213,7 +215,7 @@ class LevelSolver:
         state = state or self._start(bellman, below)
         kept = bellman.landing_bytes() if bellman.keeps_landings else 0.0
         level = policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep)
-        if not np.isfinite(level.residual):
+        if level.diverged:
             found = undefined(self.problem, bellman.points, bellman.inputs.candidates, level.policy[:, None], way_out=WITHIN)
             level = replace(level, message=f"GridDP found no number: {found}" if found else level.message)
         return replace(level, bellman=replace(bellman))  # without what it kept from one sweep to the next

@@ -1,9 +1,10 @@
 """Error statement of grid dynamic programming: the sum of
 
-contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped
-discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme;
-                above order 1, where few nodes do and half of them may be too few, plus the Bellman residual R between the nodes, and no
-                more than R/(1 − γ)
+contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped, twice that for splines
+discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme,
+                plus the Bellman residual R between the nodes, which shows what no node sees (V bends or jumps there, or the cell is the
+                widest); for splines where V is smooth no more than R/(1 − γ), as half of the nodes may be too few, and elsewhere no less
+                than twice what R sums to along the way
 quadrature      the change of the value of the final policy inside the box when the noise gets twice the nodes
 truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved; where that
                 is not small beside the other terms, what `refinement` makes of changes of V on the level 2h as the margin grows
@@ -15,10 +16,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from rlctrl.grid import nearest_nodes
-from rlctrl.reference.refinement import SMALL, left_by, truncation
+from rlctrl.grid import corners, nearest_nodes
+from rlctrl.reference.policy_iteration import fixed_policy, summed
+from rlctrl.reference.refinement import SAFETY, SMALL, left_by, truncation
 
-BETWEEN = 1.25  # the largest error of a spline between two nodes, in the end cells too, relative to that in the middle
+BETWEEN = {1: 2.0, 3: 1.25, 5: 1.25}  # by order, the largest residual in a cell relative to that in its middle: of a jump, of smooth V
+SMOOTH = 0.125  # factor by which V changes less per halving of h where it is smooth enough for the middles to show the largest residual
+LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may differ, relative to how far those at the nodes do
 MARGIN = 0.25  # to begin with where there is none
 ACCURACY = 0.01  # relative, of values under another operator
 
@@ -26,7 +30,10 @@ ACCURACY = 0.01  # relative, of values under another operator
 def error_terms(solver, levels) -> dict[str, float]:
     """The terms by name."""
     fine = levels[-1]
-    terms = {"contraction": fine.bound, "discretisation": _discretisation(levels), "quadrature": _quadrature(solver, fine)}
+    if fine.diverged:
+        return {"contraction": fine.bound}
+    contraction = fine.bound * (LEBESGUE if fine.bellman.grid.order > 1 else 1.0)
+    terms = {"contraction": contraction, "discretisation": _discretisation(solver, levels), "quadrature": _quadrature(solver, fine)}
     if solver.problem.exit == "free":
         terms["truncation"] = _truncation(solver, levels, terms["contraction"] + SMALL * sum(terms.values()))
     return terms
@@ -38,22 +45,38 @@ def _difference(coarse, fine):
     return float(np.max(np.abs(gap[fine.bellman.judged()])))
 
 
-def _discretisation(levels):
+def _discretisation(solver, levels):
     changes, order = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)], levels[-1].bellman.grid.order
-    nested = left_by(changes, order + 1)
+    middles, residual = _between(solver, levels[-1])
+    between, gamma = BETWEEN[order] * float(np.max(residual)), float(levels[-1].bellman.kernel.gamma)
+    found = left_by(changes, order + 1) + between
     if order == 1:
-        return nested
-    between, gamma = _between(levels[-1]), float(levels[-1].bellman.kernel.gamma)
-    return min(nested + between, between / (1 - gamma) if gamma < 1 else np.inf)
+        return found
+    if all(b <= SMOOTH * a for a, b in itertools.pairwise(changes)):
+        return min(found, between / (1 - gamma) if gamma < 1 else np.inf)
+    return max(found, SAFETY * _carried(solver, levels[-1], middles, residual))
 
 
-def _between(fine):
-    """|TV − V| from the middles of the cells inside the box, T without interpolating expectations."""
+def _between(solver, fine):
+    """The middles of the cells inside the box, and |TV − V| there, T without interpolating expectations; at order 1 the better of the
+    policies at the first and the last corner of the cell stands for the maximum."""
     bellman = fine.bellman
     middles = bellman.grid.middles(np.asarray(bellman.kernel.low), np.asarray(bellman.kernel.high))
-    policy = fine.policy[nearest_nodes(bellman.grid, middles)]
-    gap = bellman.plain.improve(fine.values, policy, at=middles)[0] - bellman.grid.resample(fine.values, middles)
-    return BETWEEN * float(np.max(np.abs(gap)))
+    if bellman.grid.order > 1:
+        after = bellman.plain.improve(fine.values, fine.policy[nearest_nodes(bellman.grid, middles)], at=middles)[0]
+    else:
+        policies = [fine.policy[corner] for corner in corners(bellman.grid, middles)]
+        after = np.maximum(*(fixed_policy(bellman, u, solver.table_bytes, middles).apply(fine.values) for u in policies))
+    return middles, np.abs(after - bellman.grid.resample(fine.values, middles))
+
+
+def _carried(solver, fine, middles, residual):
+    """What the residuals between the nodes sum to along the way under the policy found; 0 where they sum to nothing finite."""
+    right = np.zeros(fine.bellman.size)
+    for corner in corners(fine.bellman.grid, middles):
+        np.maximum.at(right, corner, residual)
+    sums, found = summed(fixed_policy(fine.bellman, fine.policy, solver.table_bytes), right, ACCURACY * float(np.max(right)))
+    return float(np.max(np.abs(sums[fine.bellman.judged()]))) if found else 0.0
 
 
 def _quadrature(solver, fine):

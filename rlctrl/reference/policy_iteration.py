@@ -48,7 +48,8 @@ class State:
 
 @dataclass(frozen=True)
 class Level:
-    """A solved grid: its operator, values, policy, bound on |V − fixed point|, and how the iteration went."""
+    """A solved grid: its operator, values, policy, bound on |V − fixed point|, and how the iteration went; of one that `diverged`
+    nothing is of use to finer grids."""
 
     bellman: Bellman
     values: Any
@@ -58,6 +59,7 @@ class Level:
     rows: tuple
     converged: bool
     message: str
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,22 @@ class Matrixless:
     bellman: Bellman
     policy: np.ndarray
     constant: np.ndarray
+    at: Any = None
 
     def apply(self, values):
         """T^π V (S,)."""
-        return self.bellman.improve(values, self.policy, "policy")[0]
+        return self.bellman.improve(values, self.policy, "policy", self.at)[0]
 
     def linear(self, values):
         """The part of T^π V that is linear in V."""
         return self.apply(values) - self.constant
 
 
-def fixed_policy(bellman, policy, table_bytes):
-    """T^π as a matrix, or without one if that would need more than `table_bytes`."""
+def fixed_policy(bellman, policy, table_bytes, at=None):
+    """T^π (at the nodes of another grid `at`) as a matrix, or without one if that would need more than `table_bytes`."""
     if bellman.operator_bytes() <= table_bytes:
-        return bellman.operator(policy)
-    return Matrixless(bellman, policy, bellman.improve(np.zeros(bellman.size), policy, "policy")[0])
+        return bellman.operator(policy, at)
+    return Matrixless(bellman, policy, bellman.improve(np.zeros(bellman.size), policy, "policy", at)[0], at)
 
 
 def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: None) -> Level:
@@ -92,7 +95,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     known = bellman.keeps_landings and not bellman.inputs.continuous  # then a full search costs little
     large = not known and bellman.size * len(bellman.inputs.candidates) * len(bellman.rule[1]) > NEAR_PAYS
     mode = state.mode or ("rough" if large and bellman.inputs.continuous else "all")
-    horizon, failed = 1 / (1 - gamma) if gamma < 1 else 1.0, ""
+    horizon, failed, diverged = 1 / (1 - gamma) if gamma < 1 else 1.0, "", False
     bound = residual = float("inf")
     while len(rows) < method.iterations:
         improved, policy = bellman.improve(values, policy, mode)
@@ -113,7 +116,8 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
             text = f"Contraction bound {bound:.2e} ≤ {goal:.2e} after {len(rows)} improvements on {bellman.grid.shape}."
             return Level(bellman, improved + middle, policy, bound, residual, tuple(rows), True, text)
         if not np.isfinite(residual) or residual > 1e6 * (1 + rows[0][1]):
-            failed, bound = _divergence(bellman, improved, residual), float("inf")
+            failed, bound = f"diverged on {bellman.grid.shape}: V grows without bound, Bellman residual {residual:.2e}", float("inf")
+            diverged = True
             break
         if residual <= rounding and horizon > PATIENCE:
             failed = f"found a policy on {bellman.grid.shape} that never ends and from which nothing is left to gain"
@@ -129,8 +133,8 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
             mode = "near" if large and fast and not settled else "all"
         keep(State(values, policy, tuple(rows), mode))
     failed = failed or f"stopped after {len(rows)} improvements on {bellman.grid.shape}, bound {bound:.2e}"
-    text = f"GridDP {failed}. {_advice(bellman, gamma, horizon, residual, bound)}"
-    return Level(bellman, values, policy, bound, residual, tuple(rows), False, text)
+    text = f"GridDP {failed}. {_advice(bellman, gamma, horizon, bound)}"
+    return Level(bellman, values, policy, bound, residual, tuple(rows), False, text, diverged)
 
 
 def _share(rows):
@@ -139,17 +143,7 @@ def _share(rows):
     return min(EVALUATION, fall**2)
 
 
-def _divergence(bellman, improved, residual):
-    """What is wrong, in words."""
-    odd = np.flatnonzero(np.isnan(improved))
-    if len(odd) == 0:
-        return f"diverged on {bellman.grid.shape}: V grows without bound, Bellman residual {residual:.2e}"
-    return f"found no number for V at {len(odd)} of {bellman.size} nodes, first at x = {bellman.points[odd[0]].round(6).tolist()}"
-
-
-def _advice(bellman, gamma, horizon, residual, bound):
-    if np.isnan(residual):
-        return "Move the box, or lower `margin`, to where reward and plant are defined."
+def _advice(bellman, gamma, horizon, bound):
     if gamma == 1 and horizon > PATIENCE:
         return (
             "From some states the policy found never reaches an end: no target can be reached, or staying costs nothing, or pays. Check "
@@ -168,7 +162,7 @@ def evaluate(operator, values, accuracy, how, horizon) -> np.ndarray:
     if gamma == 1:
         accuracy = min(accuracy, PROPER * (_usual_reward(operator) or float(np.ptp(values)) / horizon) or accuracy)
     if how == "krylov" and (gamma < 1 or horizon <= PATIENCE):
-        change, solved = _solve(operator, operator.apply(values) - values, accuracy)
+        change, solved = summed(operator, operator.apply(values) - values, accuracy)
         if solved:
             return values + change
     low, high = 0.0, 0.0
@@ -198,12 +192,12 @@ def horizon_of(operator) -> float:
     gamma = float(operator.bellman.kernel.gamma)
     if gamma < 1:
         return 1 / (1 - gamma)
-    times, solved = _solve(operator, (~_over(operator)).astype(float), 1e-3)
+    times, solved = summed(operator, (~_over(operator)).astype(float), 1e-3)
     return float(times.max()) if solved and times.min() > -1 and times.max() < LONGEST else float("inf")
 
 
-def _solve(operator, right, accuracy):
-    """x with |x − P^π x − right| ≤ accuracy, and whether that was reached."""
+def summed(operator, right, accuracy):
+    """What `right` per step sums to under the policy: x with |x − P^π x − right| ≤ accuracy, and whether that was reached."""
     size = operator.bellman.size
     product = lambda x: x - operator.linear(x)
     found, reached = bicgstab(product, right, accuracy, STEPS, operator.bellman.precondition)

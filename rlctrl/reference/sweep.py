@@ -13,7 +13,7 @@ from rlctrl.grid import Grid
 from rlctrl.maximise import ROUNDS, maximise
 from rlctrl.tree import record
 
-ASTRAY = 2.0  # cells beyond the grid, more than from the node is needed, from which an input is not tried with splines
+ASTRAY, LEAST = 0.125, 2.0  # part of the grid's width, and cells, by which an input leads too far beyond the grid with splines
 SHUNNED = -1e100  # its value
 
 
@@ -69,22 +69,31 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
 def _staying(kernel, grid, x, candidates, rule, backup):
     """The backup q(u) at nodes x (B, n) without inputs that lead astray: beyond the grid a spline is its last piece continued, which says
     nothing far out, and the maximum would be sought there. How far out counts by the mean of the noise, from the candidate that stays
-    nearest."""
+    nearest; where the problem ends there the exit value is known."""
     mean = jnp.asarray(rule[1]) @ jnp.asarray(rule[0])
-    beyond = lambda u: _beyond(grid, grid.places(kernel.free_step(x[:, None], u, mean)))
+
+    def beyond(u):
+        following = kernel.free_step(x[:, None], u, mean)
+        cells = _beyond(grid, grid.places(following))
+        return jnp.where(kernel.ended(following), 0.0, cells) if kernel.can_end else cells
+
     others = beyond(jnp.broadcast_to(candidates, (len(x), *candidates.shape)))
     return lambda u: _shunned(backup(u), beyond(u), others)
 
 
 def _beyond(grid, places):
-    """Cells (...) by which places lie beyond the grid, on the axis where it is most."""
-    sides = [jnp.maximum(-p, p - (axis.count - 1)) for axis, p in zip(grid.axes, places, strict=True) if axis.period is None]
+    """How far (...) places lie beyond the grid on the axis where it is most, relative to what is too far."""
+    sides = [
+        jnp.maximum(-p, p - (axis.count - 1)) / jnp.maximum(LEAST, ASTRAY * axis.count)
+        for axis, p in zip(grid.axes, places, strict=True)
+        if axis.period is None
+    ]
     return functools.reduce(jnp.maximum, sides, jnp.zeros(()))
 
 
 def _shunned(values, beyond, others):
-    """Values (B, A) of inputs, SHUNNED where these lie farther `beyond` the grid than the nearest of `others` does and ASTRAY more."""
-    return jnp.where(beyond > jnp.min(others, -1, keepdims=True) + ASTRAY, SHUNNED, values)
+    """Values (B, A) of inputs, SHUNNED where these lead too far `beyond` the grid, from where the nearest of `others` leads."""
+    return jnp.where(beyond > jnp.min(others, -1, keepdims=True) + 1, SHUNNED, values)
 
 
 @functools.partial(jax.jit, static_argnames=("count", "block"))
