@@ -139,7 +139,7 @@ def ended(process):
 
 
 def names(here):
-    return {p.name for p in here.iterdir()} - {"ball.toml", "ball.py"}
+    return {p.name for p in here.iterdir()} - {"ball.toml", "ball.py", "__pycache__"}
 
 
 @pytest.mark.parametrize("module", ["jax", "numpy._core._multiarray_umath", "casadi._casadi", "rlctrl.cli", "plants"])
