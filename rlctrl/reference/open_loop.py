@@ -2,9 +2,9 @@
 
 Nothing is tabulated: `V(x)` solves its programmes when it is called, and remembers them. ∇V is the multiplier of x_0 = x. IPOPT finds
 local maxima; that the best one is global is not proven. Under exit="clip" paths may rest on the walls of the box; under "absorb" those that
-leave it are refused. Measured on two busy cores: linear plants with 3 to 8 states 25–150 ms a point
-(horizon 56 to 1800 steps), the Van der Pol oscillator 0.3–0.6 s (1000 steps), a growth model 0.7 s (900 steps), a
-quadrotor in its box with 6 states 1–3 s, with 12 states 2–35 s of a core (448 steps).
+leave it are refused. Measured on two busy cores: linear plants with 3 to 8 states 25–150 ms a point (horizon 56 to 1800 steps), the Van der
+Pol oscillator 0.3–0.6 s (1000 steps), a growth model 0.7 s (900 steps), a quadrotor in its box with 6 states 1–3 s, with 12 states 2–35 s
+of a core (448 steps).
 """
 
 import functools

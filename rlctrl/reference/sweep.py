@@ -55,7 +55,8 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
         else:
             places = [lax.dynamic_slice_in_dim(p, k * block, block) for p in known]
             values = kernel.reward(x[:, None], candidates) + kernel.gamma * grid.evaluate_at(coefficients, places)
-            values = _shunned(values, _beyond(grid, places), _beyond(grid, places)) if strays else values
+            beyond = _beyond(grid, places)
+            values = _shunned(values, beyond, beyond) if strays else values
             values = values if finite else jnp.concatenate([values, q(old[:, None])], 1)
             u, v = maximise(q, inputs, start, rounds, values)
         if kernel.can_end:
