@@ -235,13 +235,14 @@ def _run(loop, scheme, state, steps, several, store, progress):
 
 
 def _together(loop, state):
-    """`advance` of several runs: in groups of equally many, a core each, so that one program serves them all. Not if that calls out of XLA:
-    factorisations and callbacks wait for threads that two programs at once would keep from each other."""
+    """`advance` of several runs: in groups of equally many, a core each, so that one program serves them all. Not on an accelerator, which
+    takes all runs in the time of one; nor if the program calls out of XLA: factorisations and callbacks wait for threads that two programs
+    at once would keep from each other."""
     runs = len(state.failed)
     size = max(d for d in range(1, TOGETHER + 1) if runs % d == 0 and d < max(runs, 2))
     groups = lambda state: [jax.tree.map(lambda a, k=k: np.asarray(a)[k : k + size], state) for k in range(0, runs, size)]
     lowered = advance.lower(loop, groups(state)[0], 0, 1, batched=True)
-    if "custom_call" in lowered.as_text():
+    if jax.default_backend() != "cpu" or "custom_call" in lowered.as_text():
         return functools.partial(advance, loop, batched=True)
     program = lowered.compile()
 

@@ -112,7 +112,8 @@ class GridDP:
                 bar.to(done + share * _way(rows, goal), f"{note} nodes, bound {rows[-1][2]:.1e} → {goal:.1e}")
 
             keep = lambda state, number=number: checkpoint.keep(number, state)
-            levels.append(solver.solve(grid, levels[-1] if levels else None, show, keep, checkpoint.state(number)))
+            passing = grid is not solver.grids[-1]
+            levels.append(solver.solve(grid, levels[-1] if levels else None, show, keep, checkpoint.state(number), passing))
             checkpoint.write()
             done += share
             if levels[-1].diverged:
@@ -207,14 +208,15 @@ class LevelSolver:
         """Whether the expectation may come before the maximum."""
         return self.problem.additive_noise and not self.problem.kernel.can_end
 
-    def solve(self, grid, below, show=lambda *_: None, keep=lambda _: None, state=None) -> Level:
-        """Policy iteration on a grid, from a state, the level below, or nothing."""
+    def solve(self, grid, below, show=lambda *_: None, keep=lambda _: None, state=None, passing=False) -> Level:
+        """Policy iteration on a grid, from a state, the level below, or nothing; `passing`: on the way to a finer grid."""
         bellman = self.bellman(grid)
         bellman = split(bellman) if self.additive and self.method.order == 1 and bellman.expectation is None else bellman
         bellman = replace(bellman, coarse=below and (below.bellman.coarse or Correction.of(below.bellman, below.policy)))
         state = state or self._start(bellman, below)
         kept = bellman.landing_bytes() if bellman.keeps_landings else 0.0
-        level = policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep)
+        start = below.bellman.grid.resample(below.values, grid) if below and passing else None
+        level = policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep, start)
         if level.diverged:
             found = undefined(self.problem, bellman.points, bellman.inputs.candidates, level.policy[:, None], way_out=WITHIN)
             level = replace(level, message=f"GridDP found no number: {found}" if found else level.message)

@@ -26,6 +26,7 @@ EVALUATION = 0.003  # a policy is evaluated until its residual is at most this p
 STEPS = 300  # most Krylov steps per evaluation
 SWEEPS = 500  # most per evaluation
 FACTORED = 2e6  # most entries of a matrix that is factorised
+PASSING = 1e-4  # bound, relative to the change of V from the grid below, that does for a grid between others
 PATIENCE = 1e6  # steps to the end from which a policy counts as one that never ends
 LONGEST = 1e12  # steps to the end that are believed
 PROPER = 0.01  # part of the usual reward of a step to which a policy is evaluated at γ = 1 at least: its value is right to that part
@@ -87,9 +88,9 @@ def fixed_policy(bellman, policy, table_bytes, at=None):
     return Matrixless(bellman, policy, bellman.improve(np.zeros(bellman.size), policy, "policy", at)[0], at)
 
 
-def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: None) -> Level:
-    """Iterate from a `State` until the bound is below method.tolerance · range of V. `show(rows, goal)` reports, `keep` is handed each new
-    state."""
+def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: None, below=None) -> Level:
+    """Iterate from a `State` until the bound is below method.tolerance · range of V, or, on the way to a finer grid, `PASSING` of the
+    change from the values `below` (S,) that the grid below gives. `show(rows, goal)` reports, `keep` is handed each new state."""
     gamma, endless = float(bellman.kernel.gamma), not bellman.kernel.can_end
     values, policy, rows = state.values, state.policy, list(state.rows)
     known = bellman.keeps_landings and not bellman.inputs.continuous  # then a full search costs little
@@ -97,6 +98,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     mode = state.mode or ("rough" if large and bellman.inputs.continuous else "all")
     horizon, failed, diverged = 1 / (1 - gamma) if gamma < 1 else 1.0, "", False
     bound = residual = float("inf")
+    judged = bellman.judged()
     while len(rows) < method.iterations:
         improved, policy = bellman.improve(values, policy, mode)
         low, high = float((improved - values).min()), float((improved - values).max())
@@ -108,7 +110,8 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
         bound = gamma * horizon * (0.5 * (high - low) if endless else residual)
         middle = 0.5 * gamma * horizon * (low + high) if endless else 0.0
         rounding = 1e-13 * float(np.abs(improved).max())  # a constant V has no range
-        goal = max(method.tolerance * float(np.ptp(improved)), min(horizon, PATIENCE) * rounding, 1e-300)
+        passing = 0.0 if below is None else PASSING * float(np.abs(improved - below)[judged].max())
+        goal = max(method.tolerance * float(np.ptp(improved)), passing, min(horizon, PATIENCE) * rounding, 1e-300)
         rows.append((len(rows), residual, bound))
         show(rows, goal)
         settled = np.isfinite(bound) and bound <= goal and mode != "rough"
