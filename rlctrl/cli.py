@@ -40,7 +40,10 @@ OPTIONS = {
     "out": (("--out",), {"metavar": "DIR", "help": "folder for the artefacts (default: runs/<name>-<time>)"}),
     "seed": (("--seed",), {"type": int, "metavar": "N", "help": "overrides the seed of the file"}),
     "resume": (("--resume",), {"action": "store_true", "help": "go on from where a killed run of the same file stood"}),
-    "policy": (("--policy",), {"metavar": "NAME", "help": f"{', '.join(POLICIES)}, or one of [policies] (default: reference)", "default": "reference"}),
+    "policy": (
+        ("--policy",),
+        {"default": "reference", "metavar": "NAME", "help": f"{', '.join(POLICIES)}, or one of [policies] (default: reference)"},
+    ),
     "to": (("--to",), {"choices": ("c", "casadi"), "default": "c", "help": "C source (default), or files for casadi.Function.load"}),
     "latex": (("--latex",), {"action": "store_true", "help": "also tables.tex (booktabs) and cite.bib"}),
     "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no progress bars and no closing table"}),
