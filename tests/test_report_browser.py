@@ -167,10 +167,8 @@ def test_no_table_is_cut_off(page, width, media):
     """On a desk, and on paper (Letter less its margins), where nobody can scroll."""
     page.size(width, 900)
     page.media(media)
-    inner = (
-        "[...document.querySelectorAll('.box')].map((b) => b.getBoundingClientRect().right - b.firstChild.getBoundingClientRect().right)"
-    )
-    room = page.run(inner)
+    edge = lambda e: f"{e}.getBoundingClientRect().right"
+    room = page.run(f"[...document.querySelectorAll('.box')].map((b) => {edge('b')} - {edge('b.firstChild')})")
     page.media("")
     assert len(room) > 5
     assert min(room) >= -1
