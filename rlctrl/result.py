@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from rlctrl.errors import strict
+from rlctrl.kinds import FilePath
 
 
 class Result:
@@ -25,7 +26,7 @@ class Filmed(Result):
     """A result that `rlctrl.plots` can also set in motion."""
 
     @strict
-    def animate(self, path, plant=None, fps=None, every=None, which=0):
+    def animate(self, path: FilePath, plant=None, fps=None, every=None, which=0):
         """Write path number `which` as an animation to `path`, .gif, or .mp4 where ffmpeg is installed; returns the path.
 
         `plant`: a Plant or the name of one, whose drawing is taken; by default that for the names of the states. `fps` frames per second,
