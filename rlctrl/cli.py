@@ -40,7 +40,10 @@ OPTIONS = {
     "out": (("--out",), {"metavar": "DIR", "help": "folder for the artefacts (default: runs/<name>-<time>)"}),
     "seed": (("--seed",), {"type": int, "metavar": "N", "help": "overrides the seed of the file"}),
     "resume": (("--resume",), {"action": "store_true", "help": "go on from where a killed run of the same file stood"}),
-    "policy": (("--policy",), {"metavar": "NAME", "help": f"{', '.join(POLICIES)}, or one of [policies] (default: reference)"}),
+    "policy": (
+        ("--policy",),
+        {"default": "reference", "metavar": "NAME", "help": f"{', '.join(POLICIES)}, or one of [policies] (default: reference)"},
+    ),
     "to": (("--to",), {"choices": ("c", "casadi"), "default": "c", "help": "C source (default), or files for casadi.Function.load"}),
     "latex": (("--latex",), {"action": "store_true", "help": "also tables.tex (booktabs) and cite.bib"}),
     "quiet": (("-q", "--quiet"), {"action": "store_true", "help": "no progress bars and no closing table"}),
@@ -135,7 +138,7 @@ def _compare(options):
 
 
 def _simulate(options):
-    _staged(options, "simulate", (options.policy or "reference",), options.animate)
+    _staged(options, "simulate", (options.policy,), options.animate)
 
 
 def _staged(options, command, policies=None, animate=False):
@@ -222,8 +225,9 @@ def _plants(options):
             _plant_figures(plants, options.name, Path(options.figure))
         return
     if options.name is None:
+        width = max(map(len, plants.names()))
         for name in plants.names():
-            print(f"{name:20} {plants.PLANTS[name].__doc__.splitlines()[0]}")
+            print(f"{name:{width}} {plants.PLANTS[name].__doc__.splitlines()[0]}")
         return
     plant = plants.get(options.name)
     print(f"{plant.name}\n\n{inspect.cleandoc(plants.PLANTS[options.name].__doc__)}\n")

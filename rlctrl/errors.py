@@ -45,7 +45,8 @@ def naming(typed, argument):
 
 def require_whole(argument, value, least, way_out):
     """Raise `InputError` unless `value` is a whole number ≥ `least` (and fits 63 bits)."""
-    require(is_whole(value) and value >= least, argument, f"must be a whole number ≥ {least}", value, way_out)
+    most = " and < 2⁶³" if is_real(value) and value >= 2**63 else ""
+    require(is_whole(value) and value >= least, argument, f"must be a whole number ≥ {least}{most}", value, way_out)
 
 
 def require_number(argument, value, rule, way_out, low=-math.inf, high=math.inf):

@@ -202,8 +202,10 @@ def run_file(path, out=None, seed=None, progress=False, command="run", resume=Fa
         with naming("--animate", "plant"):
             import_module("rlctrl.plots").drawing_of(plant.states, plant.inputs, plant)  # refused before anything is computed
     mark, out = _mark(experiment, command, out), _folder(experiment, out)
+    asked = naming("--policy", "[comparison] policies") if policies else contextlib.nullcontext()
     with gathered(out, mark, resume) as (folder, state):
-        run = execute(experiment, command, state, progress)
+        with asked:
+            run = execute(experiment, command, state, progress)
         _save(run, folder)
         draw = partial(_figures, run, folder if animate else None)
         cut = partial(run_slices, run) if run.reference is not None else dict

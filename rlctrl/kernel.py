@@ -76,8 +76,11 @@ class Kernel:
         return self.exit == "absorb" or self.target_function is not None
 
     def reward(self, x, u):
-        """r(x, u), per step."""
-        return self.reward_function(x, u, self.p)
+        """r(x, u), per step; NaN where the target is, so that it is unknown whether the problem has ended."""
+        reward = self.reward_function(x, u, self.p)
+        if self.target_function is None:
+            return reward
+        return jnp.where(jnp.isnan(self.target_function(x, self.p)), jnp.nan, reward)
 
     def exit_value(self, x):
         """Value at a state in which the problem ends."""
@@ -105,6 +108,6 @@ class Kernel:
 
 
 def _turn(x, low, high):
-    """One coordinate brought into [low, high)."""
+    """One coordinate brought into [low, high); NaN stays."""
     turned = (x - low) - (high - low) * jnp.floor((x - low) / (high - low))
-    return low + jnp.where((turned >= 0) & (turned < high - low), turned, 0.0)
+    return low + jnp.where((turned < 0) | (turned >= high - low), 0.0, turned)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ from rlctrl.undefined import undefined
 
 
 @saved
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectory(Filmed, TrajectoryExchange):
     """Paths of a batch, time before coordinate.
 
@@ -65,7 +65,7 @@ class Return:
 
     mean: float
     ci95: float
-    samples: np.ndarray
+    samples: np.ndarray = field(repr=False)
 
 
 @functools.partial(jax.jit, static_argnames="steps")

@@ -1,5 +1,7 @@
 """What `rlctrl new NAME` writes: an experiment and a plant, both running as they are and commented where one will change them."""
 
+import sys
+from importlib.machinery import PathFinder
 from keyword import iskeyword
 from pathlib import Path
 
@@ -79,6 +81,14 @@ def write(name, folder=Path()) -> list[Path]:
     texts = {Path(folder) / f"{name}.toml": EXPERIMENT, Path(folder) / f"{name}.py": PLANT}
     taken = [str(path) for path in texts if path.exists()]
     require(not taken, "NAME", "must not name files that exist", taken, "Choose another name, or move them away.")
+    rule = f"must not be a module's, which {name}.py would hide from what you run here"
+    require(not _is_module(name), "NAME", rule, name, "Choose another.")
     for path, text in texts.items():
         write_whole(path, lambda file, text=text: file.write(text.format(name=name).encode()))
     return list(texts)
+
+
+def _is_module(name):
+    """Whether Python has a module of that name, folders without code aside."""
+    found = PathFinder.find_spec(name)
+    return name in sys.stdlib_module_names or (found is not None and found.origin is not None)

@@ -30,7 +30,7 @@ def _odd(problem, x, u):
     sound = np.all(np.abs(np.concatenate([x, u], 1)) <= FARTHEST, 1)  # not of NaN
     x, u = x[sound], u[sound]
     here = {"x": x, "u": u}
-    yield "`reward`", kernel.reward(x, u), here, True
+    yield "`reward`", kernel.reward_function(x, u, kernel.p), here, True
     if plant.drift is not None:
         yield "`drift`", problem.generator.drift(x, u), here, True
         yield "`diffusion`", problem.generator.diffusion(x, u), here, True

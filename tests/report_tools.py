@@ -55,7 +55,9 @@ RUN = ORIGIN | {
     "excitation": {"min_eigenvalue": 0.0, "effective_rank": 126, "verdict": "M = 8 < p = 384: ε = 0."},
     "returns": {"lqr": {"mean": -102.3, "ci95": 0.1, "settling_time": 3.5}, "critic": {"mean": -74.5, "ci95": 0.57, "settling_time": None},
                 "dp": {"mean": -54.9, "ci95": 0.11, "settling_time": 1.5}},
-    "saturated": {"lqr": 0.018, "critic": 0.27, "dp": 0.107},
+    "saturated": {"lqr": 0.018, "critic": 0.27, "dp": 0.107}, "left_the_box": dict.fromkeys(("lqr", "critic", "dp"), 0.0189),
+    "ended": dict.fromkeys(("lqr", "critic", "dp"), 0.0), "regret": {"dp": 0.0, "critic": 19.94, "lqr": 23.81},
+    "regret_ci95": {"dp": 0.0, "critic": 0.3265, "lqr": 0.1371}, "seconds_per_input": dict.fromkeys(("lqr", "critic", "dp"), 5.854e-05),
 }  # fmt: skip
 ROW = {"method": "GridDP", "error": 5.963, "error_kind": "estimated", "seconds": 1.4, "value_at_x0": -55.7, "largest_difference_of_V": 0.0}
 SOLVE = ORIGIN | {

@@ -188,7 +188,7 @@ def test_new_writes_what_runs_as_it_is(here):
     assert main(["simulate", "ball.toml", "--policy", "spring", "-q", "--out", "b"]) == 0
 
 
-@pytest.mark.parametrize("name", ["ball", "My Plant", "class!", "Ball", "class"])
+@pytest.mark.parametrize("name", ["ball", "My Plant", "class!", "Ball", "class", "numpy", "plants", "sys", "queue"])
 def test_new_overwrites_nothing_and_wants_a_plain_name(here, capsys, name):
     (here / "ball.py").write_text("mine")
     assert main(["new", name]) == 2
@@ -285,6 +285,13 @@ def test_mpc_without_its_section_says_how_to_get_it(here, capsys):
     (here / "small.toml").write_text(re.sub(r"\[mpc\][^[]*", "", TEXT), encoding="utf-8")
     assert main(["simulate", "small.toml", "--policy", "mpc", "-q"]) == 2
     assert "Add a section [mpc]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["haf", ""])
+def test_a_policy_on_the_command_line_is_refused_under_its_name(here, capsys, name):
+    assert main(["simulate", "small.toml", "--policy", name, "-q"]) == 2
+    assert re.fullmatch(rf"rlctrl: `--policy` must be among \(.*\); got {name!r}\..*\n", capsys.readouterr().err)
+    assert sorted(p.name for p in here.iterdir()) == ["small.toml"]
 
 
 @pytest.mark.parametrize("command", ["run", "solve"])

@@ -494,9 +494,9 @@ def test_a_policy_that_the_problem_has_not_is_refused(here, capsys, monkeypatch)
 
 
 @pytest.mark.usefixtures("run", "without_figures")
-@pytest.mark.parametrize("seed", ["-1", str(2**64)])
-def test_a_bad_seed_on_the_command_line_is_refused(here, capsys, seed):
-    assert re.search(r"`(--)?seed`", refusal(here, capsys, BASE, "--seed", seed))
+@pytest.mark.parametrize(("seed", "rule"), [("-1", "≥ 0;"), (str(2**64), "≥ 0 and < 2⁶³;")])
+def test_a_bad_seed_on_the_command_line_is_refused(here, capsys, seed, rule):
+    assert f"`--seed` must be a whole number {rule}" in refusal(here, capsys, BASE, "--seed", seed)
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,9 @@ def test_wrong_calls_are_refused():
     env = envs.Env(tank())
     with pytest.raises(rc.InputError, match="`step` needs reset"):
         env.step([0.0])
-    for options, said in (({"y": 1}, 'must be {"x": state}'), ({"x": [1, 2]}, 'must hold "x" of shape')):
+    refused = (({"y": 1}, 'must be {"x": state}'), (3, 'must be {"x": state}'), (np.zeros(2), 'must be {"x": state}'))
+    refused += (({"x": [1, 2]}, 'must hold "x" of shape'), ({"x": "here"}, "must be an array of numbers"))
+    for options, said in refused:
         with pytest.raises(rc.InputError, match=said):
             env.reset(options=options)
     env.reset()

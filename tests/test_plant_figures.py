@@ -162,7 +162,8 @@ def test_one_axes_takes_the_field(pendulum):
         ({"about": ([0.0, np.nan], [0.0])}, "finite"),
         ({"dt": 0.0}, "`dt` must be positive"),
         ({"horizon": -1}, "`horizon` must be positive"),
-        ({"horizon": 1e9, "dt": 0.1}, "`horizon` must be at most"),
+        ({"horizon": 1e9, "dt": 0.1}, "`horizon` must be 1 to 100000 samples of `dt`"),
+        ({"horizon": 0.3, "dt": 1e300}, "`horizon` must be 1 to 100000 samples of `dt`"),
         ({"seed": -1}, "`seed`"),
         ({"horizn": 1}, "Did you mean `horizon`"),
         ({"ax": 3}, "`ax` must be"),
@@ -332,6 +333,12 @@ def test_an_animation_refuses(tmp_path, file, options, said):
     with pytest.raises(rc.InputError, match=said):
         motion("pendulum", steps=2).animate(tmp_path / file, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [3, None, True])
+def test_an_animation_wants_a_path(path):
+    with pytest.raises(rc.InputError, match="`path` must be the path of a file"):
+        motion("pendulum", steps=2).animate(path)
 
 
 def test_an_mp4_goes_through_ffmpeg_or_names_the_way_out(tmp_path, monkeypatch):

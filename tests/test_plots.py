@@ -248,6 +248,15 @@ def test_draw_into_an_axes_makes_no_figure(by_kind, kind, monkeypatch):
     assert ax.get_xlabel()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_is_shown_in_one_line(by_kind, kind):
+    """Not its thousands of numbers, when it stands at the end of a cell."""
+    shown = repr(by_kind[kind])
+    assert shown.startswith(type(by_kind[kind]).__name__ + "(")
+    assert "\n" not in shown
+    assert len(shown) < 800
+
+
 def test_result_plot_is_draw(by_kind):
     ax = Figure().subplots()
     assert by_kind["training"].plot(ax=ax)[1] is ax

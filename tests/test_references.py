@@ -8,6 +8,7 @@ import pytest
 
 import plants
 import rlctrl as rc
+from rlctrl.report.words import ERROR_TERMS
 
 
 def regulator(noise, torque_max=np.inf):
@@ -52,6 +53,10 @@ def answers(ref, x):
             yield function(x)
         except rc.InputError as error:
             yield str(error)
+
+
+def test_every_term_of_the_error_is_said_in_words(ref):
+    assert set(ref.error_terms) <= set(ERROR_TERMS)
 
 
 @pytest.mark.parametrize("x", [[np.nan, 0.0], [[0.0, 0.0], [np.inf, 0.0]], [-np.inf, 0.0], None])

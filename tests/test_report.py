@@ -124,6 +124,7 @@ def test_verdicts_units_and_manifest_are_said(text):
     for words in (
         "M = 8 &lt; p = 384",
         "Excitation lost",
+        "GridDP, estimated; V* spans ",
         "rad/s",
         "0.05\N{NO-BREAK SPACE}s",
         "jax",

@@ -162,6 +162,18 @@ def test_every_text_has_contrast(opened, scheme):
     assert opened.run(CONTRAST) >= 4.5
 
 
+@pytest.mark.parametrize(("width", "media"), [(1280, ""), (690, "print")])
+def test_no_table_is_cut_off(page, width, media):
+    """On a desk, and on paper (Letter less its margins), where nobody can scroll."""
+    page.size(width, 900)
+    page.media(media)
+    edge = lambda e: f"{e}.getBoundingClientRect().right"
+    room = page.run(f"[...document.querySelectorAll('.box')].map((b) => {edge('b')} - {edge('b.firstChild')})")
+    page.media("")
+    assert len(room) > 5
+    assert min(room) >= -1
+
+
 def test_it_prints_pages_without_controls(page):
     assert page.print().startswith(b"%PDF-")
     page.media("print")

@@ -24,10 +24,12 @@ def problem(where="reward", **options):
     reward = lambda x, u: -(x[0] ** 2) - u[0] ** 2 + (1e-9 * ca.log(x[0] - EDGE) if where == "reward" else 0)
     if where == "exit_value":
         options |= {"exit": "absorb", "exit_value": lambda x: ca.log(x[0] - EDGE)}
+    if where == "target":
+        options |= {"target": lambda x: 1 + 1e-9 * ca.log(x[0] - EDGE) - 2 * (x[0] > 0.9)}
     return rc.Problem(rc.Plant("case", *signals, **made), reward, options.pop("gamma", 0.9), 0.1, **options)
 
 
-@pytest.mark.parametrize("where", ["reward", "drift", "diffusion", "update", "exit_value"])
+@pytest.mark.parametrize("where", ["reward", "drift", "diffusion", "update", "exit_value", "target"])
 def test_griddp_names_the_function(where):
     with pytest.raises(rc.NotConverged) as failed:
         rc.solve(problem(where), rc.GridDP(shape=41, inputs=5))
@@ -42,6 +44,11 @@ def test_hjb_names_the_function(where):
     found = rc.solve(problem(where), rc.HJB(shape=41, inputs=5), on_failure="return")
     assert not found.converged
     assert re.search(rf"`{where}` is no finite number at x = -(0.9[89]|1.0).*: it gives nan. Mend", found.message), found.message
+
+
+def test_hjb_names_the_target():
+    with pytest.raises(rc.InputError, match=r"`target` must be a number; at x=\[-1.0\] it; got \[nan\]\. Mend"):
+        rc.solve(problem("target"), rc.HJB(shape=41, inputs=5))
 
 
 def test_hjb_names_the_exit_value():
@@ -62,19 +69,33 @@ def test_exact_names_the_function():
         rc.solve(problem(), rc.Exact(V=lambda x: x[0], policy=lambda x: 0 * x[0]))
 
 
-@pytest.mark.parametrize("where", ["reward", "drift", "diffusion", "update", "exit_value"])
+@pytest.mark.parametrize("where", ["reward", "drift", "diffusion", "update", "exit_value", "target"])
 def test_simulate_names_the_function(where):
     with pytest.raises(rc.InputError, match=rf"^`{where}` is no finite number at x = -(0.9[789]|1.0).*: it gives nan. Mend"):
         rc.simulate(problem(where), lambda x: 0 * x - 1, [[0.0], [-0.96]], 300)
 
 
-@pytest.mark.parametrize("where", ["reward", "update"])
+@pytest.mark.parametrize("where", ["reward", "update", "target"])
 def test_training_names_the_function(where):
     case = problem(where)
     critic, scheme = rc.Critic(hidden=4), rc.ReplayTD(memory=16, restart=2, snapshots=4)
     policy = lambda x: 0 * x
     with pytest.raises(rc.NotConverged, match=rf"Training stopped in step \d+: `{where}` is no finite number at x = -(0.9[789]|1.0)"):
         rc.train(case, critic, policy, scheme, steps=4000, seed=0)
+
+
+def test_a_path_that_starts_where_the_target_is_undefined_is_refused():
+    with pytest.raises(rc.InputError, match=r"^`target` is no finite number at x = -0\.98: it gives nan"):
+        rc.simulate(problem("target"), lambda x: 0 * x + 1, [-0.98], 1)
+
+
+def test_a_periodic_state_that_is_no_number_is_brought_to_no_angle():
+    """The sixteen points at which a plant is checked lie elsewhere; a path meets the gap at ±π."""
+    angle = [rc.Signal("phi", "rad", -np.pi, np.pi, periodic=True)]
+    drift = lambda x, u, p: u + 1e-9 * ca.log(ca.cos(x[0]) + 0.9999)
+    case = rc.Problem(rc.Plant("turn", angle, [rc.Signal("u", "1", -1, 1)], drift=drift), lambda x, u: ca.cos(x[0]), 0.9, 0.01)
+    with pytest.raises(rc.InputError, match=r"^`drift` within a step of `dt` is no finite number at x = 3\.1"):
+        rc.simulate(case, lambda x: 0 * x + 1, [3.1], 10)
 
 
 def test_a_rate_too_large_is_still_said_to_diverge():

@@ -16,7 +16,7 @@ from rlctrl.simulate import Return, Trajectory, half_width, initial_states, simu
 TIMED = 20  # single states at which a policy is timed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Result):
     """Policies on the same noise, so that `difference(a, b)` and `regret(name)` are far sharper than the intervals of the returns.
 

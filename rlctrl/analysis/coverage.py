@@ -20,7 +20,7 @@ WORST, BINS = 5, 8  # points named, and bins a signal in which lacking mass is s
 CONCENTRATED = 0.4  # share of the lacking mass in one bin that is worth naming
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Coverage(Result):
     """How well replay data cover where p^θ goes.
 

@@ -28,7 +28,7 @@ from rlctrl.result import Result
 from rlctrl.storage import fingerprint
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Decomposition(Result):
     """Everything T10–T12, T16 and T17 name, measured.
 

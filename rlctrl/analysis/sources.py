@@ -19,7 +19,7 @@ from rlctrl.simulate import half_width, horizon, simulate
 NODES, FINEST = 512, 9  # noise nodes at most, and nodes per channel at most
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sources(Result):
     """Q̂ − Q^θ at one z_0 = (`start_x` (n,), `start_u` (m,)), and where along p^θ it comes from.
 

@@ -22,7 +22,7 @@ from rlctrl.result import Result
 ROUND_OFF = 1e-9  # of std Q*: an e_Q below it is not the network's
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WidthStudy(Result):
     """(T10) e_Q of the best fit for several `widths` (W,), networks of `weights` p (W,).
 

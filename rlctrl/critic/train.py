@@ -55,7 +55,7 @@ class Snapshots:
     theta: Any
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Training(Result):
     """A trained critic: `Q(x, u)`, `greedy` (argmax over the input box), final `weights` (p,), and `snapshots` of the way there.
 

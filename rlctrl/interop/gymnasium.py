@@ -9,6 +9,7 @@ contains γ times the exit value, so that discounted returns are those of the pr
 """
 
 import importlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -137,11 +138,13 @@ class Translation:
 
     def given(self, options, count):
         """Initial states (N, n) in reset's options, {"x": …}, or None."""
-        if not options:
+        options = {} if options is None else options
+        known = isinstance(options, Mapping) and set(options) <= {"x"}
+        require(known, "options", 'must be {"x": state}', options, 'Use reset(options={"x": x0}).')
+        if "x" not in options:
             return None
         shape = (count, self.problem.plant.n)
-        require(set(options) == {"x"}, "options", 'must be {"x": state}', sorted(options), 'Use reset(options={"x": x0}).')
-        x = np.asarray(options["x"], float)
+        x = require_numbers("options", options["x"])
         fits = x.shape in (shape, shape[1:]) and bool(np.all(np.isfinite(x)))
         require(fits, "options", f'must hold "x" of shape {shape[1:]} or {shape}', x.shape, "Give one state per environment.")
         return np.broadcast_to(x, shape).copy()

@@ -42,11 +42,11 @@ def portrait(plant, about=None, dt=None, horizon=None, seed=0) -> Portrait:
     horizon = STEPS * dt / (4 if discrete else 1) if horizon is None else horizon
     require_number("horizon", horizon, **positive)
     steps = int(np.ceil(round(horizon / dt, 6)))
-    require(steps <= 100_000, "horizon", "must be at most 100000 samples of `dt`", horizon, "Take a longer `dt` or a shorter horizon.")
+    require(1 <= steps <= 100_000, "horizon", f"must be 1 to 100000 samples of `dt`, which is {dt:g}", horizon, "Change either.")
     require_whole("seed", seed, 0, "Use 0.")
     paths, ended = _paths(plant, _starts(plant, x), u, dt, steps, seed)
     steps = max(1, np.flatnonzero(np.any(np.isfinite(paths[..., 0]), 0))[-1])
-    return Portrait(plant, x, u, np.arange(steps + 1) * dt, paths[:, : steps + 1], ended)
+    return Portrait(plant, x, u, np.arange(steps + 1) * float(dt), paths[:, : steps + 1], ended)
 
 
 def _rest(plant, about):

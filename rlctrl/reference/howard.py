@@ -134,8 +134,12 @@ class Greedy:
 
 
 def ends(kernel, points):
-    """Exit value (S,), and whether the points lie in the target (S,)."""
-    return in_chunks(lambda x: _ends(kernel, x), points, size=BLOCK)
+    """Exit value (S,), and whether the points lie in the target (S,); refused where that is NaN."""
+    end, target = in_chunks(lambda x: _ends(kernel, x), points, size=BLOCK)
+    odd = np.flatnonzero(np.isnan(target))
+    where = f"must be a number; at x={points[odd[:1]].ravel().round(6).tolist()} it"
+    require(not len(odd), "target", where, target[odd[:1]].tolist(), "Mend the expression or move the box.")
+    return end, target <= 0
 
 
 def counting(points, end, counts):
@@ -149,7 +153,7 @@ def counting(points, end, counts):
 @jax.jit
 def _ends(kernel, x):
     target = kernel.target_function
-    return kernel.exit_value(x), jnp.zeros(len(x), bool) if target is None else target(x, kernel.p) <= 0
+    return kernel.exit_value(x), jnp.ones(len(x)) if target is None else target(x, kernel.p)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """V* and Q* at single points of a problem without noise, in any dimension, by one open-loop programme per point (`shooting`).
 
-Nothing is tabulated: `V(x)` solves its programmes when it is called, and remembers them. ∇V is the multiplier of x_0 = x. IPOPT finds
-local maxima; that the best one is global is not proven. Under exit="clip" paths may rest on the walls of the box; under "absorb" those that
-leave it are refused. Measured on two busy cores: linear plants with 3 to 8 states 25–150 ms a point (horizon 56 to 1800 steps), the Van der
-Pol oscillator 0.3–0.6 s (1000 steps), a growth model 0.7 s (900 steps), a quadrotor in its box with 6 states 1–3 s, with 12 states 2–35 s
-of a core (448 steps).
+Nothing is tabulated: `V(x)` solves its programmes when it is called, and remembers them. ∇V is the multiplier of x_0 = x. IPOPT finds local
+maxima; that the best one is global is not proven. Under exit="clip" paths may rest on the walls of the box; "absorb" is refused, since
+leaving may pay more than the best of the paths that stay. Measured on two busy cores: linear plants with 3 to 8 states 25–150 ms a point
+(horizon 56 to 1800 steps), the Van der Pol oscillator 0.3–0.6 s (1000 steps), a growth model 0.7 s (900 steps), a quadrotor in its box with
+6 states 1–3 s, with 12 states 2–35 s of a core (448 steps).
 """
 
 import functools
@@ -110,7 +110,7 @@ class OpenLoopPolicy(Policy):
 
 
 @saved
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OpenLoopReference(Reference):
     """A `Reference` that solves for what it is asked, without compiling; `V`, `Q` and `gradient` raise `NotConverged` naming the points
     that have no answer."""
@@ -150,11 +150,11 @@ class OpenLoopReference(Reference):
 class OpenLoop:
     """Optimal paths from single points, by multiple shooting; plants without noise, any number of states.
 
-    `tolerance`: change of V, relative to 1 + |V|, from one doubling of the horizon to the next at which it stops. `horizon`: steps to
-    begin with (rounded up to a multiple of 8). `starts`: guesses per point (LQR at the origin or the box centre where it exists, no
-    input, random inputs). Every value costs nonlinear programmes, solved on demand and remembered; a point without answer raises, by
-    name, when it is asked for. Raises `InputError` for noise, a target, inputs with finitely many values, and a reward or dynamics that
-    do not turn with a periodic state.
+    `tolerance`: change of V, relative to 1 + |V|, from one doubling of the horizon to the next at which it stops. `horizon`: steps to begin
+    with (rounded up to a multiple of 8). `starts`: guesses per point (LQR at the origin or the box centre where it exists, no input, random
+    inputs). Every value costs nonlinear programmes, solved on demand and remembered; a point without answer raises, by name, when it is
+    asked for. Raises `InputError` for noise, exit="absorb", a target, inputs with finitely many values, and a reward or dynamics that do
+    not turn with a periodic state.
     """
 
     tolerance: float = 1e-8
@@ -214,7 +214,6 @@ class OpenLoop:
             gamma=problem.gamma,
             inputs=pair(problem.plant.inputs),
             walls=_turning(problem, low, high) if problem.exit == "clip" else (nowhere, tuple(-a for a in nowhere)),
-            fence=_turning(problem, low, high) if problem.exit == "absorb" else (),
             gain=_gain(problem),
             tolerance=float(self.tolerance),
             horizon=int(self.horizon),
@@ -242,6 +241,8 @@ def _gain(problem):
 
 def _check(problem):
     plant, kernel = problem.plant, problem.kernel
+    way_out = 'Use rc.GridDP, or exit="free" if leaving never pays.'
+    require(problem.exit != "absorb", "exit", 'must be "clip" or "free" for OpenLoop, which seeks no path that ends', problem.exit, way_out)
     require(problem.target is None, "target", "is not known to OpenLoop", problem.target, "Use rc.GridDP.")
     finite = [s.name for s in plant.inputs if s.values]
     require(not finite, "inputs", "must not be limited to finitely many values", finite, "Use rc.GridDP.")

@@ -35,7 +35,7 @@ OFF = 1e-6  # distance, relative to 1 + |x|, by which a path may miss the true p
 class Shooting:
     """Everything that defines the programmes, hashable: Φ and r with their parameters, boxes, start gain (rows of K, x0, u0), settings.
 
-    `walls` is the box onto which states are projected, infinite where they are not; `fence` the box to stay in, empty where there is none.
+    `walls` is the box onto which states are projected, infinite where they are not.
     """
 
     update: JaxFunction
@@ -45,7 +45,6 @@ class Shooting:
     gamma: float
     inputs: tuple
     walls: tuple
-    fence: tuple
     gain: tuple
     tolerance: float
     horizon: int
@@ -132,7 +131,7 @@ def _checked(shooting, path, tail, optima) -> Answer | str:
     if np.any(off > OFF * (1 + np.abs(path.x[:, 1:]))):
         return f"the path found misses the plant by {np.max(off):.1e} at step {np.argmax(np.max(off, 0))}"
     error = tail + path.slack + float(np.sum(np.abs(path.price) * off))
-    return _inside(shooting, path) or Answer(path.value, path.slope, path.u[:, 0], error, steps, optima)
+    return Answer(path.value, path.slope, path.u[:, 0], error, steps, optima)
 
 
 def _tail(values):
@@ -143,13 +142,3 @@ def _tail(values):
         return float(sizes[-1])
     ratio = min(sizes[-1] / sizes[-2], SLOWEST)
     return float(sizes[-1] * ratio / (1 - ratio))
-
-
-def _inside(shooting, path) -> str:
-    """Empty if the first half of the path, which the end of the horizon does not distort, stays in the box of the states."""
-    if not shooting.fence:
-        return ""
-    low, high = np.array(shooting.fence)[..., None]
-    x = path.x[:, : path.u.shape[1] // 2]
-    out = np.any((x < low - 1e-9) | (x > high + 1e-9), 0)
-    return f'the optimal path leaves the box at step {np.argmax(out)}, where the exit rule acts: use exit="free"' if np.any(out) else ""

@@ -1,5 +1,7 @@
 """The sections of the page: from the summary of a run or a solve to HTML. A section that has nothing to say is empty."""
 
+import numpy as np
+
 from rlctrl.report import words
 from rlctrl.report.asked import manifest, what_was_asked
 from rlctrl.report.figures import figures_of
@@ -42,7 +44,7 @@ def _in_short(folder):
     best = next(iter(ranked(returns)), None)
     shown_tiles = []
     if reference:
-        stated = f"{reference.get('method')}, {reference.get('error_kind')}"
+        stated = f"{reference.get('method')}, {reference.get('error_kind')}{_span(folder.slices)}"
         shown_tiles.append(("Reference V*", f"± {number(reference.get('error'), 3)}", stated))
     if "relative_error" in critic:
         shown_tiles += [
@@ -53,6 +55,11 @@ def _in_short(folder):
         mean = f"{number(returns[best]['mean'])} ± {number(returns[best].get('ci95'), 2)}"
         shown_tiles.append(("Best return", mean, f"{words.POLICIES.get(best, best)}; 95 % interval"))
     return Html(tiles(*shown_tiles) + bullets(_findings(s), class_="findings"))
+
+
+def _span(slices):
+    """What an error of V* is to be compared with: how far V* goes on the slices, if there are any."""
+    return f"; V* spans {number(np.ptp(slices['v_star']), 3)}" if "v_star" in slices else ""
 
 
 def _findings(s):
@@ -133,7 +140,8 @@ def _choice(s):
 
 def _in_short_solve(folder):
     references, failures = folder.summary["references"], folder.summary.get("failures", {})
-    made = [(name, f"± {number(r.get('error'), 3)}", f"stated error of V*, {r.get('error_kind')}") for name, r in references.items()]
+    remark = lambda r: f"stated error of V*, {r.get('error_kind')}{_span(folder.slices)}"
+    made = [(name, f"± {number(r.get('error'), 3)}", remark(r)) for name, r in references.items()]
     found = [_said_of(next(iter(references.values()), {})), *_agreement(folder.summary)]
     return Html(tiles(*made) + bullets([*found, *[f"{name} failed: {said}" for name, said in failures.items()]], class_="findings"))
 

@@ -11,7 +11,9 @@ ERROR_TERMS = {
     "linearisation": "how far the linear model is from the plant over the box",
     "degree": "change of V when the polynomial degree is raised by two",
     "residual": "what the residual of the optimality equation amounts to in V",
+    "correlation": "what the correlation of the noise that the monotone scheme dropped could change in V",
     "horizon and programme": "tail beyond the horizon and duality gap",
+    "better optima a step later": "how much better the paths are that were found from where the first step leads",
 }
 CAUSES = {
     "representation": "e_Q: what the network cannot represent even at its best fit",
