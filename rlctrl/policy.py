@@ -145,32 +145,45 @@ class LookaheadPolicy(Policy):
 @record(static=("function", "m", "traceable"))
 @dataclass(frozen=True, eq=False)
 class FunctionPolicy(Policy):
-    """A user's function (..., n) → (..., m); one that JAX cannot trace is called back on the host, which is slower."""
+    """A user's function (batch, n) → (batch, m); one that JAX cannot trace is called back on the host, which is slower."""
 
     function: Callable
     m: int
     traceable: bool
 
     def act(self, x):
+        rows, inputs = lambda x: x.reshape(-1, x.shape[-1]), (*x.shape[:-1], self.m)
         if self.traceable:
-            return jnp.asarray(self.function(x), jnp.float64)
-        shape = jax.ShapeDtypeStruct((*x.shape[:-1], self.m), jnp.float64)
-        return jax.pure_callback(lambda y: np.asarray(self.function(np.asarray(y)), float), shape, x, vmap_method="expand_dims")
+            return jnp.asarray(self.function(rows(x)), jnp.float64).reshape(inputs)
+        on_host = lambda y: np.asarray(self.function(rows(np.asarray(y))), float).reshape(*y.shape[:-1], self.m)
+        return jax.pure_callback(on_host, jax.ShapeDtypeStruct(inputs, jnp.float64), x, vmap_method="expand_dims")
 
 
-def as_policy(policy, problem) -> Policy:
-    """A `Policy`, or any function x (..., n) → u (..., m) made one. Raises `InputError` if its result has the wrong shape."""
+def as_policy(policy, n, m) -> Policy:
+    """A `Policy`, or any function x (batch, n) → u (batch, m) made one. Raises `InputError` if it takes or gives other shapes."""
+    probe = jax.ShapeDtypeStruct((2, n), jnp.float64)
     if isinstance(policy, Policy):
+        _require_fitting(policy, probe, m)
         return policy
     require(callable(policy), "policy", "must be a function x → u", policy, "Pass ref.policy or a Python function.")
-    n, m = problem.plant.n, problem.plant.m
-    probe = jax.ShapeDtypeStruct((2, n), jnp.float64)
     try:
         shape, traceable = jax.eval_shape(lambda x: jnp.asarray(policy(x), jnp.float64), probe).shape, True
     except Exception:
         shape, traceable = _host_shape(policy, n), False
     require(shape == (2, m), "policy", f"must map states (batch, {n}) to inputs (batch, {m})", shape, "Work on the last axis: x[..., 0].")
     return FunctionPolicy(policy, m, traceable)
+
+
+def _require_fitting(policy, probe, m):
+    """Raise `InputError` unless a policy takes states shaped as the probe (2, n) and gives m inputs."""
+    n = probe.shape[1]
+    try:
+        shape = _act.eval_shape(policy, probe).shape if policy.n in (None, n) else None
+    except (TypeError, ValueError, IndexError):  # JAX, of shapes
+        shape = None
+    found = f"a {type(policy).__name__} of {policy.n or 'other'} states" if shape is None else shape
+    rule = f"must map states (batch, {n}) to inputs (batch, {m})"
+    require(shape == (2, m), "policy", rule, found, "Use one made for this problem.")
 
 
 def _host_shape(policy, n):

@@ -100,7 +100,7 @@ def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
     require_whole("steps", steps, 1, "Use e.g. 200.")
     require_room("steps", len(x0) * int(steps) * (n + problem.plant.m), steps)
     require_whole("seed", seed, 0, "Use 0.")
-    policy = as_policy(policy, problem)
+    policy = as_policy(policy, n, problem.plant.m)
     start, ending, x, u, r, going, left = _rollout(problem.kernel, policy, x0, jax.random.key(seed), int(steps))
     swap = [np.swapaxes(np.asarray(a), 0, 1) for a in (x, u, r, going, left)]
     if not all(np.all(np.isfinite(a)) for a in (*swap[:3], ending)):

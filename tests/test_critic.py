@@ -1,5 +1,7 @@
 """The critic: T5–T9 against autodiff, T13–T14 against slow loops, training against its anchors."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +84,16 @@ def test_features_are_a_constant_and_coordinates_normalised_to_the_box():
     assert np.allclose(feature_map("sincos", 1, SIGNALS)(corner), [1, 0, -1, 1, -1], atol=1e-15)
     quadratic = feature_map("polynomial", 2, SIGNALS)
     assert quadratic.size == 1 + 4 + 10  # four coordinates: sine, cosine, speed, torque
+    assert quadratic.exponents[:7] == ((0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (2, 0, 0, 0), (1, 1, 0, 0))
+
+
+def test_polynomials_of_many_coordinates_are_listed_at_once():
+    """The quadrotor has 17 coordinates: of their 3^17 exponents only 171 are of degree two."""
+    plant = plants.get("quadrotor")
+    start = time.process_time()
+    features = feature_map("polynomial", 2, plant.states + plant.inputs)
+    assert features.size == 1 + 17 + 17 * 18 // 2
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("name", list(ACTIVATIONS))

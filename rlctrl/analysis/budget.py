@@ -19,7 +19,7 @@ from rlctrl.analysis.terms import parts_of, pull
 from rlctrl.critic.td import replay_gradient
 
 WAY = 64  # Gauss–Legendre nodes on the way from ω* to ω
-EXCITED = 1e-6  # singular values of Ā below this fraction of the largest count as silent in the budget
+EXCITED = 1e-5  # singular values of Ā below this fraction of the largest count as silent in the budget: the parts then add up to 1e-10
 CAUSES = {
     "representation": "e_Q: what the network cannot represent",
     "not_excited": "directions of ω̃ in which the data say nothing",

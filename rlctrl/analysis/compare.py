@@ -93,7 +93,7 @@ def compare(problem: Problem, policies, x0, *, steps=400, paths=256, seed=0, res
     x0 = initial_states(x0)
     rest = _rest(problem.plant, rest)
     starts = np.repeat(x0, paths, axis=0)
-    ready = {name: as_policy(policy, problem) for name, policy in policies.items()}
+    ready = {name: as_policy(policy, problem.plant.n, problem.plant.m) for name, policy in policies.items()}
     trajectories = {name: simulate(problem, policy, starts, steps, seed=seed) for name, policy in ready.items()}
     each = lambda measure: {name: measure(path) for name, path in trajectories.items()}
     return Comparison(

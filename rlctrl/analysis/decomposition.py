@@ -20,7 +20,7 @@ from rlctrl.analysis.terms import RANK_TOLERANCE, Row, SnapshotTerms, all_snapsh
 from rlctrl.analysis.transitions import along_the_run, values
 from rlctrl.critic.network import CriticQ
 from rlctrl.critic.train import Training
-from rlctrl.errors import InputError, require, require_whole, strict
+from rlctrl.errors import require, require_whole, strict
 from rlctrl.kinds import Numbers
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
@@ -217,6 +217,7 @@ def rms(values) -> float:
 
 
 @strict
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite in the end is refused by name
 def decompose(
     run: Training, reference: Reference, *, points=2048, starts=3, iterations=120, measure: str | Numbers = "uniform",
     omega_star: str = "best", norm: str = "mean", seed=0, progress: bool = False,
@@ -235,6 +236,7 @@ def decompose(
     require(norm in ("mean", "sup"), "norm", 'must be "mean" or "sup"', norm, "Use one of these.")
     same = fingerprint(reference.kernel) == fingerprint(run.problem.kernel)
     require(same, "reference", "must be of the problem that the critic was trained on", reference.method, "Solve run.problem.")
+    _require_finite(run, run.snapshots.omega**2, run.snapshots.omega_next**2)
     fit_z, z, label = measured_points(run, measure, points, seed)
     n, network = run.problem.plant.n, run.network
     with Progress("decompose", progress) as bar:
@@ -267,8 +269,7 @@ def _along(run, reference, omega_star, z, e_q):
     )  # fmt: skip
     objective, plain = run.scheme.objective, run.scheme.update == "gradient"
     terms = SnapshotTerms(*map(np.asarray, all_snapshots(network, objective, plain, omega_star, rows)))
-    if not np.all(np.isfinite(terms.e_td)):
-        raise InputError("`run` must have finite weights; got snapshots that are not. Train again with a smaller rate.")
+    _require_finite(run, terms.e_td, terms.omega_norm, terms.spectrum)
     mean = lambda a: np.sum(t.share * a, -1)
     gamma_next, by_policy = mean(t.gamma), mean(found.e_star_policy)
     last, counted = jax.tree.map(lambda a: a[-1], rows), t.weight > 0
@@ -289,6 +290,12 @@ def _along(run, reference, omega_star, z, e_q):
         "budget": error_budget(network, objective, omega_star, last, found.e_star_policy[-1], z, e_q),
         "bounds": bounds(run, terms, rows, omega_star, counted),
     }
+
+
+def _require_finite(run, *sizes):
+    """Raise `InputError`, with how the run ended, unless these are finite."""
+    sound = all(np.all(np.isfinite(a)) for a in sizes)
+    require(sound, "run", "must have weights and TD errors whose squares are finite", run.message, "Train again.")
 
 
 def _direction(tilde):

@@ -2,14 +2,14 @@
 
 With A ⪯ L·I and s = b + q the bias,
     ‖ω̃_{k+1}‖² − ‖ω̃_k‖² ≤ −λ(2 − λL) ω̃ᵀAω̃ + 2λ(1 + λL)‖s‖‖ω̃‖ + λ²‖s‖².
-The notes take L = M/4, which gives T18 with c = λε(2 − λM/4). Since ‖d‖/(1 + ‖d‖²)² ≤ 3√3/16 =: μ and |R| ≤ κ‖ω̃‖²,
+M is the sum of the rows' weights: their number, unless prioritised sampling makes some count for more. The notes take L = M/4, which gives
+T18 with c = λε(2 − λM/4). Since ‖d‖/(1 + ‖d‖²)² ≤ 3√3/16 =: μ and |R| ≤ κ‖ω̃‖²,
     ‖s‖ ≤ B_0 + B_2‖ω̃‖²,  B_0 = Mμ sup|γe_Q' − e_Q + e*|,  B_2 = Mμκ,
     β1 = 2λ(1 + λL)B_0,  β3 = 2λ(1 + λL)B_2,  β0 = λ²B_0²,  higher orders λ²(2B_0B_2‖ω̃‖² + B_2²‖ω̃‖⁴).
 d, b and q lie in the excited subspace, so where M < p all this holds for the excited part of ω̃, with ε the least excited eigenvalue.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -72,7 +72,7 @@ class Bounds:
 
 def bounds(run, terms, rows, omega_star, counted) -> Bounds:
     """All constants from a run's snapshots."""
-    scheme, rate, count = run.scheme, np.asarray(rows.rate), run.scheme.rows
+    scheme, rate, count = run.scheme, np.asarray(rows.rate), rows.t.weight.sum(1)
     objective = scheme.objective
     applies = scheme.update == "gradient" and objective == type(objective)()
     spectrum = terms.spectrum
@@ -80,11 +80,11 @@ def bounds(run, terms, rows, omega_star, counted) -> Bounds:
     epsilon, largest, norm = spectrum[np.arange(len(rank)), rank - 1], spectrum[:, 0], terms.excited_norm
     error_sup = float(np.max(np.abs(_mean_bias(rows))[counted]))
     kappa = _kappa(run.network, omega_star, rows, counted)
-    constants = partial(_constants, count * MU * error_sup, count * MU * kappa)
-    allowed = np.array([_right_side(*constants(lam, eps, count / 4), rho) for lam, eps, rho in zip(rate, epsilon, norm, strict=True)])
-    radii = np.array([_radii(*constants(lam, eps, count / 4)) for lam, eps in zip(rate, epsilon, strict=True)])
-    seen = zip(terms.bias_norm, rate, epsilon, largest, strict=True)
-    measured = np.array([_radii(*_constants(bias, count * MU * kappa, lam, eps, L))[0] for bias, lam, eps, L in seen])
+    b0, b2 = count * MU * error_sup, count * MU * kappa
+    worst = [_constants(*row) for row in zip(b0, b2, rate, epsilon, count / 4, strict=True)]
+    seen = [_constants(*row) for row in zip(terms.bias_norm, b2, rate, epsilon, largest, strict=True)]
+    allowed = np.array([_right_side(*row, rho) for row, rho in zip(worst, norm, strict=True)])
+    radii, measured = (np.array([_radii(*row) for row in found]) for found in (worst, seen))
     s = terms.bias_norm + terms.remainder_norm
     tight = (
         -rate * (2 - rate * largest) * epsilon * norm**2 + 2 * rate * (1 + rate * largest) * s * norm + rate**2 * s**2
@@ -92,7 +92,7 @@ def bounds(run, terms, rows, omega_star, counted) -> Bounds:
     found = {
         "epsilon": epsilon, "largest": largest, "rank": rank, "c_theory": rate * epsilon * (2 - rate * count / 4),
         "c_measured": rate * epsilon * (2 - rate * largest), "allowed": allowed, "allowed_measured": tight, "change": terms.decrease,
-        "norm": norm, "r_in": radii[:, 0], "r_out": radii[:, 1], "r_in_measured": measured, "error_sup": error_sup, "kappa": kappa,
+        "norm": norm, "r_in": radii[:, 0], "r_out": radii[:, 1], "r_in_measured": measured[:, 0], "error_sup": error_sup, "kappa": kappa,
         "sample": int(counted.sum()), "applies": applies,
     }  # fmt: skip
     return Bounds(**found, verdict=_verdict(run, found, terms))
@@ -157,22 +157,21 @@ def _kappa(network, omega_star, rows, counted) -> float:
 def _verdict(run, found, terms) -> str:
     """What the theory promises and what happened, in sentences."""
     scheme, weights, rate = run.scheme, len(run.weights), float(run.snapshots.rate[-1])
-    words = []
+    words = [] if run.finished else [run.message.rstrip(".")]
     lost = np.flatnonzero(found["rank"] < weights)
     if lost.size:
         k = int(lost[-1])
         words.append(f"excitation lost in k = {int(run.snapshots.step[k])}: {int(found['rank'][k])} of {weights} directions")
     if not found["applies"]:
-        words.append(f"the theory speaks of T14 with the notes' objective, not of update {scheme.update!r}")
+        words.append(f"the theory speaks of T14 with the notes' objective, not of update {scheme.update!r} with these options")
     elif rate >= 8 / scheme.rows:
         words.append(f"rate λ = {rate:.3g} exceeds 8/M = {8 / scheme.rows:.3g}: T18 promises nothing")
     elif np.isinf(found["r_in"][-1]):
         words.append(f"no radius at which T18 promises a decrease: c = {found['c_theory'][-1]:.2g} is too small against sup|e*| and κ")
     else:
         ratio = found["r_in"][-1] / max(float(found["norm"][-1]), 1e-300)
-        words.append(
-            f"the radius r_in = {found['r_in'][-1]:.3g} beside ‖ω̃‖ = {float(found['norm'][-1]):.3g}: the theory is loose by {ratio:.2g}"
-        )
+        judged = f"the theory is loose by {ratio:.2g}" if ratio >= 1 else "not yet reached"
+        words.append(f"the radius r_in = {found['r_in'][-1]:.3g} beside ‖ω̃‖ = {float(found['norm'][-1]):.3g}: {judged}")
     first, last = float(terms.omega_norm[0]), float(terms.omega_norm[-1])
     words.append(f"‖ω̃‖ went from {first:.3g} to {last:.3g}")
     said = "; ".join(words)

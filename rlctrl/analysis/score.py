@@ -77,7 +77,7 @@ def score(problem: Problem, reference: Reference, Q, policy, *, points=1024, ste
         require_whole(argument, value, least, "Leave it out to use the default.")
     same = fingerprint(reference.kernel) == fingerprint(problem.kernel)
     require(same, "reference", "must be of the problem that is scored", reference.method, "Solve this problem.")
-    policy, steps = as_policy(policy, problem), horizon(problem.gamma, steps, small=1e-3)
+    policy, steps = as_policy(policy, problem.plant.n, problem.plant.m), horizon(problem.gamma, steps, small=1e-3)
     critic, candidates = _checked(Q, problem), np.asarray(input_set(problem.plant.inputs, inputs).candidates)
     n, uniform = problem.plant.n, uniform_points(problem.plant, points, seed)
     measures = (uniform, _visited(problem, policy, uniform[:, :n], steps, seed))

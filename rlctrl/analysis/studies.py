@@ -16,6 +16,7 @@ from rlctrl.analysis.sources import noise_rule
 from rlctrl.analysis.transitions import values
 from rlctrl.critic.network import Critic
 from rlctrl.errors import require, require_whole, strict
+from rlctrl.policy import as_policy
 from rlctrl.reference.base import Reference
 from rlctrl.result import Result
 
@@ -157,7 +158,7 @@ def e_star(reference: Reference, policies, points=2048, seed=0) -> EStar:
     gamma = float(kernel.gamma)
     part = lambda policy: gamma * np.where(ended, 0.0, v - reference.Q(ahead, policy(ahead)))
     noise = gamma * np.sqrt(np.maximum((v - (v @ weights)[:, None]) ** 2 @ weights, 0.0))
-    found = {name: part(policy) @ weights for name, policy in policies.items()}
+    found = {name: part(as_policy(policy, n, len(reference.inputs))) @ weights for name, policy in policies.items()}
     return EStar(z, found, noise, float(np.max(np.abs(part(reference.policy)))))
 
 

@@ -16,7 +16,7 @@ from rlctrl.critic.features import ACTIVATIONS, feature_map
 from rlctrl.critic.least_squares import attempt, first_damping
 from rlctrl.critic.network import Network
 from rlctrl.critic.rules import RuleState, adam, first_state
-from rlctrl.errors import nearest, require, require_number, require_whole, strict
+from rlctrl.errors import nearest, require, require_number, require_points, require_whole, strict
 from rlctrl.kinds import Counts, Numbers
 from rlctrl.maximise import maximise
 from rlctrl.plant import box
@@ -58,16 +58,17 @@ class Actor:
             self.improve in IMPROVEMENTS, "improve", f"must be one of {IMPROVEMENTS}", self.improve, nearest(self.improve, IMPROVEMENTS)
         )
         require_number("rate", self.rate, "must be a positive number", "Use 0.01.", low=1e-300)
-        for name in ("every", "iterations"):
-            if getattr(self, name) is not None:
-                require_whole(name, getattr(self, name), 1, "Leave it out to use the default.")
+        for name in ("iterations",) if self.every is None else ("iterations", "every"):
+            require_whole(name, getattr(self, name), 1, "Leave it out to use the default.")
         layers = (self.hidden,) if np.ndim(self.hidden) == 0 else tuple(self.hidden)
         for units in layers:
             require_whole("hidden", units, 1, "Use e.g. 32 units.")
         object.__setattr__(self, "hidden", tuple(int(h) for h in layers))
         require(self.gain is None or self.kind != "mlp", "gain", "is for linear kinds", self.gain, 'Use kind="clipped".')
         if self.gain is not None:
-            object.__setattr__(self, "gain", tuple(map(tuple, np.atleast_2d(np.asarray(self.gain, float)).tolist())))
+            gain = np.atleast_2d(require_points("gain", self.gain))
+            require(gain.ndim == 2, "gain", "must have shape (m, n)", gain.shape, "Pass K of u = −Kx.")
+            object.__setattr__(self, "gain", tuple(map(tuple, gain.tolist())))
 
     def policy(self, plant, key) -> "ActorPolicy":
         """The policy before training."""

@@ -1,6 +1,7 @@
 """Feature maps φ2 of z = (x, u) and activations φ1 (T5). A constant is always among the features."""
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.errors import InputError, first_line, require
+from rlctrl.errors import InputError, first_line, require, require_room
 from rlctrl.plant import box
 from rlctrl.tree import record
 
@@ -108,16 +109,25 @@ def feature_map(name, degree, signals):
     if name == "fourier":
         return _fourier(signals, centre, scale, degree)
     periodic = tuple(s.periodic and name != "affine" for s in signals)
-    count = len(signals) + sum(periodic)
-    degree = degree if name == "polynomial" else 1
-    rows = [r for r in itertools.product(range(degree + 1), repeat=count) if sum(r) <= degree]
-    rows.sort(key=lambda r: (sum(r), tuple(-e for e in r)))
-    return Monomials(centre, scale, periodic, tuple(rows))
+    return Monomials(centre, scale, periodic, _exponents(len(signals) + sum(periodic), degree if name == "polynomial" else 1))
+
+
+def _exponents(count, degree):
+    """Exponents of all monomials of `count` coordinates up to a degree, lower degrees first."""
+    _check_room(math.comb(count + degree, degree), count, degree)
+    chosen = (c for total in range(degree + 1) for c in itertools.combinations_with_replacement(range(count), total))
+    return tuple(tuple(c.count(k) for k in range(count)) for c in chosen)
+
+
+def _check_room(features, coordinates, degree):
+    """Raise `InputError` unless there is memory for so many rows of numbers, held as Python does."""
+    require_room("degree", features * (coordinates + 8), degree)
 
 
 def _fourier(signals, centre, scale, degree):
     ranges = [range(-degree, degree + 1) if s.periodic else range(degree + 1) for s in signals]
     turning = np.array([s.periodic for s in signals])
+    _check_room(math.prod(map(len, ranges)), len(signals), degree)
     rows = np.array([r for r in itertools.product(*ranges) if _leading(np.array(r)[turning]) >= 0], float)
     sines = tuple(k for k, row in enumerate(rows) if np.any(row[turning] != 0))
     shift, width = np.where(turning, centre, centre - scale), np.where(turning, scale, 2 * scale)
@@ -137,7 +147,8 @@ def _user_features(function, width):
             f"`features` must be a function of z (..., {width}) that JAX can trace; it raised {type(error).__name__}: {first_line(error)}. "
             "Use jax.numpy and the last axis: z[..., 0]."
         ) from None
-    require(len(shape) == 2 and shape[0] == 2, "features", f"must map (2, {width}) to (2, N_C1)", shape, "Stack features on the last axis.")
+    fits = len(shape) == 2 and shape[0] == 2 and shape[1] > 0
+    require(fits, "features", f"must map (2, {width}) to (2, N_C1), N_C1 ≥ 1", shape, "Stack features on the last axis.")
     return UserFeatures(function, shape[1], width)
 
 

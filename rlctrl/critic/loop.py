@@ -39,7 +39,7 @@ class Memory:
 class State(NamedTuple):
     """Everything a run carries on: ω, the held target weights, the rule's and the actor's state, replay memory and priorities (M,), the
     plants' states (P, n), λ, the random key; of the last step ω before it, the rows chosen and their importance, the root-mean-square TD
-    error and whether the update was accepted; and the step at which the weights ceased to be finite (−1: never)."""
+    error and whether the update was accepted; the step at which something ceased to be finite (−1: never), and whether that was θ."""
 
     omega: Any
     target: Any
@@ -56,6 +56,7 @@ class State(NamedTuple):
     td_rms: Any
     accepted: Any
     failed: Any
+    actor_failed: Any
 
 
 class Plan(NamedTuple):
@@ -84,7 +85,7 @@ class Loop:
     plan: Plan
 
     def step(self, state: State, k):
-        """Data, T14 or another rule, the actor; weights that are not finite are not taken over."""
+        """Data, T14 or another rule, the actor; nothing is taken over once weights or errors are not finite."""
         key, move_key, choice_key = jax.random.split(state.key, 3)
         policy = self.policy if state.actor is None else self.policy.at(state.actor.theta)
         memory, x, priority = self._gather(policy, state, k, move_key)
@@ -93,15 +94,17 @@ class Loop:
         held = target if self.plan.objective.semi and self.plan.refresh > 1 else None
         rule = self._rule(state, k)
         done = update(self.plan.update, self.network, self.plan.objective, state.rate, state.omega, held, t, rule)
-        sound = (state.failed < 0) & jnp.all(jnp.isfinite(done.omega))
-        omega = jnp.where(sound, done.omega, state.omega)
+        actor = self._improve(state.actor, done.omega, memory, k)
+        critic_sound = _finite((done.omega, done.e))
+        sound = (state.failed < 0) & critic_sound & _finite(actor)
+        omega, actor = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (done.omega, actor), (state.omega, state.actor))
         if self.plan.prioritised:
             priority = priority.at[index].set(jnp.abs(done.e) + FLOOR)
         return State(
             omega=omega,
             target=target,
             rule=done.state,
-            actor=self._improve(state.actor, omega, memory, k),
+            actor=actor,
             memory=memory,
             priority=priority,
             x=x,
@@ -113,6 +116,7 @@ class Loop:
             td_rms=jnp.sqrt(jnp.sum(t.weight * done.e**2) / jnp.sum(t.weight)),
             accepted=jnp.asarray(done.accepted),
             failed=jnp.where((state.failed < 0) & ~sound, k, state.failed),
+            actor_failed=jnp.where(state.failed < 0, critic_sound & ~sound, state.actor_failed),
         )
 
     def _rule(self, state, k):
@@ -180,6 +184,11 @@ class Loop:
             self.actor, self.policy, q, memory.z[:, :n], memory.t.weight, self.inputs, REACH * self.source.exploration, state
         )
         return jax.lax.cond((k + 1) % self.plan.every == 0, better, lambda: state)
+
+
+def _finite(tree):
+    """Whether all numbers of a pytree are finite."""
+    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)], jnp.asarray(True))
 
 
 class Means(NamedTuple):

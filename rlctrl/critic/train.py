@@ -107,7 +107,7 @@ def train(
 
     Equal arguments (`seed` too) give equal bits. Several seeds, `seed=range(8)`, run at once and give a tuple of trainings. `checkpoint`: a
     file to which the run writes its state now and then and from which it goes on if it exists, to the same bits. `progress` shows a bar.
-    Raises `NotConverged` as soon as the weights are no longer finite; the training up to there, with the last finite weights, is its
+    Raises `NotConverged` as soon as weights or TD errors are not finite; the training up to there, with the last finite weights, is its
     `.partial`. Raises `InputError` when restarts have no finite box to draw from, and for a checkpoint of another run.
     """
     scheme = ReplayTD() if scheme is None else scheme
@@ -174,7 +174,7 @@ def _loop(problem, critic, policy, scheme, key) -> Loop:
     )  # fmt: skip
     actor = policy if isinstance(policy, Actor) else None
     searched = input_set(plant.inputs, CANDIDATES) if actor is not None and actor.improve == "greedy" and boxed else None
-    policy = as_policy(policy, problem) if actor is None else actor.policy(plant, key)
+    policy = as_policy(policy, plant.n, plant.m) if actor is None else actor.policy(plant, key)
     every = scheme.renew or scheme.restart if actor is None or actor.every is None else actor.every
     prioritised = scheme.sampling == "prioritised"
     plan = Plan(scheme.update, scheme.objective, scheme.refresh, scheme.batch, prioritised, scheme.renew, every)
@@ -204,6 +204,7 @@ def _first(loop, scheme, critic, keys) -> State:
         td_rms=jnp.asarray(0.0),
         accepted=jnp.asarray(True),
         failed=jnp.asarray(-1),
+        actor_failed=jnp.asarray(False),
     )
     return jax.tree.map(np.asarray, first)  # JAX calls Python's numbers "weak" and would compile once more for what comes back
 
@@ -217,7 +218,7 @@ def _empty(loop, size) -> Memory:
 
 
 def _run(loop, scheme, state, steps, several, store, progress):
-    """All intervals, each ending in a snapshot; stops after the one in which weights ceased to be finite."""
+    """All intervals, each ending in a snapshot; stops after the one in which something ceased to be finite."""
     state, rows = store.restored(state, _snapshot(state, Means(state.td_rms, state.td_rms), 0, several))
     move = _together(loop, state) if several else functools.partial(advance, loop, batched=False)
     with Progress("ReplayTD", progress) as bar:
@@ -285,7 +286,7 @@ def _training(problem, critic, scheme, loop, state, rows, steps, seed) -> Traini
     failed = int(state.failed)
     snapshots = Snapshots(**rows)
     policy = loop.policy if state.actor is None else loop.policy.at(np.asarray(state.actor.theta))
-    message = f"{steps} updates done." if failed < 0 else _divergence(scheme, float(state.rate), failed)
+    message = f"{steps} updates done." if failed < 0 else _divergence(scheme, state)
     if failed >= 0 and (found := _undefined(problem, rows["memory"].z[-1])):
         message = f"Training stopped in step {failed}: {found}"
     return Training(
@@ -300,9 +301,11 @@ def _undefined(problem, z):
     return undefined(problem, z[:, :n], z[:, None, n:])
 
 
-def _divergence(scheme, rate, step):
-    limit = 8 / scheme.rows
-    found = f"Training diverged in step {step}: the weights are not finite"
+def _divergence(scheme, state):
+    limit, rate, step = 8 / scheme.rows, float(state.rate), int(state.failed)
+    if state.actor_failed:
+        return f"Training diverged in step {step}: the actor's weights are not finite. Lower its `rate`, or scale the reward down."
+    found = f"Training diverged in step {step}: the weights or TD errors are not finite"
     if scheme.update != "gradient":
         return f"{found} (update {scheme.update!r}, rate {rate:.4g}). Lower `rate`, or scale the reward down."
     reason = (

@@ -95,7 +95,7 @@ class Spectral:
         """Policy iteration on boxes that grow around rest, by less where it does not settle."""
         n, bounds = problem.plant.n, box(problem.plant.inputs)
         if self.start is not None:
-            return self._improved(coll, as_policy(self.start, problem), partial(bar.to, 0.5))
+            return self._improved(coll, as_policy(self.start, n, problem.plant.m), partial(bar.to, 0.5))
         z = np.concatenate([coll.value.middle, np.clip(np.zeros(problem.plant.m), *bounds)]) if rest is None else rest
         policy, settled, size, growth = linear_feedback(problem, local, z), 0.0, SMALLEST, GROWTH[0]
         while True:
