@@ -134,3 +134,103 @@ def test_a_constant_value_is_accepted_up_to_rounding():
     assert abs(ref.V([0.5]) + 1) <= ref.error <= 1e-11
     with pytest.raises(rc.InputError, match="`V` must solve the HJB equation"):
         rc.solve(problem, rc.Exact(V=lambda x: -1 + 1e-9 + 0 * x[0], policy=lambda x: 0 * x, hjb=True))
+
+
+LINE, INPUT, SMALL = rc.Signal("x", "1", -1, 1), rc.Signal("u", "1", -9, 9), rc.Signal("u", "1", -1, 1)
+GROWING = rc.Plant("growing", states=[LINE], inputs=[INPUT], drift=lambda x, u, p: x + u)
+MOVER = rc.Plant("mover", states=[LINE], inputs=[SMALL], drift=lambda x, u, p: u)
+BROWNIAN = rc.Plant("brownian", states=[LINE], inputs=[SMALL], drift=lambda x, u, p: 0 * u, diffusion=lambda x, u, p: 0.7)
+squares, clock = lambda x, u: -(x[0] ** 2) - u[0] ** 2, lambda x, u: -1.0
+rates = lambda plant, rate, rho, walls, **options: rc.Problem.from_rates(plant, rate, rho, 0.01, exit=walls, **options)
+at_exit = lambda x: 2 * x[0]
+width = 1 / np.sqrt(0.245)
+damped = rates(BROWNIAN, squares, 1.0, "clip")
+leaving = rates(BROWNIAN, lambda x, u: -1 - u[0] ** 2, 0.0, "absorb", exit_value=at_exit)
+nothing, outwards = lambda x: 0 * x, lambda x: ca.sign(x[0])
+root = lambda rho, sign: (2 - rho + sign * np.sqrt((2 - rho) ** 2 + 4)) / 2
+quadratic = lambda P, constant=0.0: (lambda x: constant - P * x[0] ** 2, lambda x: -P * x)
+
+RIGHT = {
+    "regulator": (rates(GROWING, squares, 0.0, "free"), *quadratic(root(0, 1))),
+    "discounted regulator": (rates(GROWING, squares, 0.5, "free"), *quadratic(root(0.5, 1))),
+    "shortest time": (rates(MOVER, clock, 0.0, "absorb"), lambda x: ca.fabs(x[0]) - 1, outwards),
+    "discounted time": (rates(MOVER, clock, 1.0, "absorb"), lambda x: ca.exp(ca.fabs(x[0]) - 1) - 1, outwards),
+    "exit of Brownian motion": (leaving, lambda x: (x[0] ** 2 - 1) / 0.49 + at_exit(x), nothing),
+    "reflected": (damped, lambda x: -(x[0] ** 2) - 0.49 + 2 / width / np.sinh(width) * ca.cosh(width * x[0]), nothing),
+}
+WRONG = {
+    "unstable root": (RIGHT["regulator"][0], *quadratic(root(0, -1)), "what the policy earns"),
+    "discounted unstable root": (RIGHT["discounted regulator"][0], *quadratic(root(0.5, -1)), "what the policy earns"),
+    "constant added": (RIGHT["regulator"][0], *quadratic(root(0, 1), 7.0), "but 7 of it is still to come"),
+    "other value at the walls": (RIGHT["shortest time"][0], lambda x: ca.fabs(x[0]) - 1.5, outwards, "HJB equation"),
+    "other slope at the exit": (leaving, lambda x: (x[0] ** 2 - 1) / 0.49 + 3 * x[0], nothing, "HJB equation"),
+    "flow through a reflecting wall": (damped, lambda x: -(x[0] ** 2) - 0.49, nothing, "HJB equation"),
+    "inputs out of bounds": (RIGHT["shortest time"][0], lambda x: (ca.fabs(x[0]) - 1) / 2, lambda x: 2 * outwards(x), "must keep u within"),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_solutions_of_the_hjb_equation_are_accepted_at_corners_ends_and_walls(name):
+    problem, value, policy = RIGHT[name]
+    found = rc.solve(problem, rc.Exact(V=value, policy=policy, hjb=True))
+    assert found.error <= 1e-8
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_other_solutions_of_the_same_equation_are_refused(name):
+    problem, value, policy, words = WRONG[name]
+    with pytest.raises(rc.InputError, match=words):
+        rc.solve(problem, rc.Exact(V=value, policy=policy, hjb=True))
+
+
+def test_a_better_input_far_from_the_policy_is_found():
+    """ℓ has two peaks in u; each makes a solution of the equation without the maximum."""
+    peaks = np.roots([-4, 0, 4, 0.25])
+    low, high = np.min(peaks), np.max(peaks)
+    gain = lambda u: -((u**2 - 1) ** 2) + 0.25 * u
+    plant = rc.Plant("peaks", states=[LINE], inputs=[rc.Signal("u", "1", -2, 2)], drift=lambda x, u, p: -x + 0 * u)
+    problem = rates(plant, lambda x, u: gain(u[0]) - x[0] ** 2, 1.0, "free")
+    exact = lambda u: rc.Exact(V=lambda x: gain(u) - x[0] ** 2 / 3, policy=lambda x: u + 0 * x, hjb=True)
+    assert rc.solve(problem, exact(high)).residual <= 1e-12
+    with pytest.raises(rc.InputError, match="HJB"):
+        rc.solve(problem, exact(low))
+
+
+def test_inputs_of_finitely_many_values_are_compared_with_those_alone():
+    """The reward peaks between the values."""
+    plant = rc.Plant(
+        "switch", [LINE], [rc.Signal("u", "1", values=(-1, 1))], update=lambda x, u, w, p: x / 2 + u / 10 + w / 20, noise=rc.Uniform(1)
+    )
+    ahead = lambda x, u: (x[0] / 2 + u[0] / 10) ** 2 + 0.05**2 / 3
+    reward = lambda x, u: -(x[0] ** 2) - (u[0] - 0.4) ** 2 + 0.36 + 0.9 * ahead(x, u)
+    problem = rc.Problem(plant, reward, gamma=0.9, exit="free")
+    assert rc.solve(problem, rc.Exact(V=lambda x: -(x[0] ** 2), policy=lambda x: 1 + 0 * x)).error <= 1e-12
+    with pytest.raises(rc.InputError, match=r"`policy` must keep u within \(-1.0, 1.0\)"):
+        rc.solve(problem, rc.Exact(V=lambda x: -(x[0] ** 2), policy=lambda x: 0.4 + 0 * x))
+
+
+def test_inside_a_target_the_value_is_the_exit_value():
+    plant = rc.Plant("steps", [LINE], [rc.Signal("u", "1", -0.1, 0.1)], update=lambda x, u, w, p: x + u)
+    problem = rc.Problem(plant, clock, gamma=0.9, target=lambda x: ca.fabs(x[0]) - 0.2, exit_value=lambda x: 3.0)
+    left = lambda x: 0.9 ** ca.fmax(ca.ceil((ca.fabs(x[0]) - 0.2) / 0.1), 0)
+    known = lambda inside: rc.Exact(V=lambda x: ca.if_else(left(x) == 1, inside, 13 * left(x) - 10), policy=lambda x: -0.1 * ca.sign(x))
+    assert rc.solve(problem, known(3.0)).error <= 1e-12
+    with pytest.raises(rc.InputError, match="Bellman"):
+        rc.solve(problem, known(2.0))
+
+
+def test_with_hjb_q_is_the_backup():
+    with pytest.raises(rc.InputError, match="`Q` must be left out with hjb=True"):
+        rc.Exact(V=lambda x: x[0], policy=nothing, Q=lambda x, u: x[0], hjb=True)
+
+
+def test_undiscounted_bellman_equations_too():
+    """P² = 1.44 P + 1 for x_+ = 1.2 x + u."""
+    plant = rc.Plant("steps", [LINE], [INPUT], update=lambda x, u, w, p: 1.2 * x + u)
+    problem = rc.Problem(plant, squares, gamma=1.0, exit="free")
+    exact = lambda P, c=0.0: rc.Exact(V=lambda x: c - P * x[0] ** 2, policy=lambda x: -1.2 * P / (1 + P) * x)
+    right, wrong = 0.72 + np.sqrt(0.72**2 + 1), 0.72 - np.sqrt(0.72**2 + 1)
+    assert rc.solve(problem, exact(right)).error <= 1e-8
+    for method in (exact(wrong), exact(right, 3.0)):
+        with pytest.raises(rc.InputError, match="what the policy earns"):
+            rc.solve(problem, method)

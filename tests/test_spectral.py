@@ -253,6 +253,21 @@ def test_error_statement_on_a_smooth_value(noise, rho, reached):
     assert np.all(ref.Q(x[:50], u + 1) < backup)
 
 
+@pytest.mark.parametrize("degree", [12, 16, 20])
+def test_error_statement_where_single_changes_are_small_by_luck(degree):
+    """x' = x − x³ + u: V' = 2(x − x³ ± √…) has complex singularities at 1.1 ± 0.46i, so that Chebyshev coefficients swing as they fall."""
+    line, free = [rc.Signal("x", "1", -1.5, 1.5)], [rc.Signal("u", "1")]
+    plant = rc.Plant("cubic", line, free, drift=lambda x, u, p: x - x**3 + u)
+    problem = rc.Problem.from_rates(plant, lambda x, u: -(x[0] ** 2) - u[0] ** 2, 0.0, 0.01, exit="free")
+    slope = lambda t: 2 * (t - t**3 + t * np.sqrt((1 - t**2) ** 2 + 1))
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    x = np.linspace(-1.5, 1.5, 201)
+    exact = -0.5 * x * (slope(0.5 * x[:, None] * (nodes + 1)) @ weights)
+    ref = rc.solve(problem, Spectral(degree=degree))
+    error = np.max(np.abs(ref.V(x[:, None]) - exact))
+    assert error <= ref.error <= 20 * error
+
+
 def test_four_states_in_total_degree():
     """A damped plant with noise and a converse value that is no polynomial."""
     mix = 0.2 * np.random.default_rng(3).normal(size=(4, 4))

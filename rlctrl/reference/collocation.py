@@ -11,7 +11,7 @@ from rlctrl.errors import require
 from rlctrl.plant import box
 from rlctrl.reference.chebyshev import ChebyshevValue, indices, judges, nodes, products, tables
 from rlctrl.reference.chunks import in_chunks
-from rlctrl.reference.hamiltonian import Hamiltonian, HamiltonianPolicy, best_inputs, rates
+from rlctrl.reference.hamiltonian import Hamiltonian, HamiltonianPolicy, best_inputs, noise_entries, rates
 
 JUDGES = 1500  # random points off the nodes, a third of them on the faces of the box
 MOST = 1.5e8  # numbers in the matrices, 1.2 GB
@@ -46,9 +46,7 @@ class Collocation:
 
         Raises `InputError` if the matrices would be too large."""
         low, high = box(problem.plant.states)
-        n, hamiltonian = len(low), Hamiltonian.of(problem, candidates)
-        size = comb(n + degree, n) if total else (degree + 1) ** n
-        needed = (ratio * size + JUDGES) * size * (1.0 + n + len(hamiltonian.pairs))
+        n, hamiltonian, needed = len(low), Hamiltonian.of(problem, candidates), numbers(problem.plant, degree, total, ratio)
         require(needed <= MOST, "degree", f"needs {needed:.1e} numbers, at most {MOST:.1e} are allowed", degree, 'Use basis="total".')
         index = indices(n, degree, total)
         inside, (off, normals) = nodes(index, total, ratio), judges(n, JUDGES)
@@ -158,6 +156,12 @@ class Collocation:
         except np.linalg.LinAlgError:
             c[columns] = np.nan
         return c, R[:k, :k]
+
+
+def numbers(plant, degree, total, ratio) -> float:
+    """How many numbers the matrices of a basis hold."""
+    size = comb(plant.n + degree, plant.n) if total else (degree + 1) ** plant.n
+    return (ratio * size + JUDGES) * size * (1.0 + plant.n + len(noise_entries(plant)))
 
 
 @dataclass(frozen=True)

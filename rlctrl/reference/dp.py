@@ -21,7 +21,7 @@ from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.checkpoint import Checkpoint
 from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.grid_error import error_terms
-from rlctrl.reference.policy_iteration import Level, State, evaluate, fixed_policy, horizon_of, policy_iteration
+from rlctrl.reference.policy_iteration import PATIENCE, Level, State, evaluate, fixed_policy, horizon_of, policy_iteration
 from rlctrl.reference.refinement import BEYOND
 from rlctrl.reference.two_level import Correction
 from rlctrl.undefined import WITHIN, undefined
@@ -240,12 +240,13 @@ class LevelSolver:
             values, policy = found.values, found.policy
         return State(values, np.asarray(policy))
 
-    def revalued(self, bellman, policy, values, part) -> np.ndarray:
-        """The value (S,) of a policy, from `values`, until its residual is that part of theirs."""
+    def revalued(self, bellman, policy, values, part, whole=False) -> np.ndarray:
+        """The value (S,) of a policy, from `values`, until its residual, or what that sums to (`whole`), is that part of their residual."""
         operator = fixed_policy(bellman, policy, self.table_bytes)
-        after = operator.apply(values)
+        after, horizon = operator.apply(values), horizon_of(operator)
+        part = part / min(horizon, PATIENCE) if whole else part
         accuracy = part * float(np.max(np.abs(after - values))) + 1e-15 * float(np.ptp(values))
-        return evaluate(operator, after, accuracy, self.method.evaluation, horizon_of(operator))
+        return evaluate(operator, after, accuracy, self.method.evaluation, horizon)
 
 
 def _reference(problem, levels, terms):

@@ -1,20 +1,17 @@
 """A closed form as a `Reference`, verified before it is believed: Bellman (T2) or HJB (T4) residual at random points of the box."""
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import casadi as ca
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, require, require_number, require_whole, strict
-from rlctrl.maximise import InputSet, maximise
-from rlctrl.plant import as_matrix, box, closed, finite_box
+from rlctrl.plant import as_matrix, closed, finite_box
 from rlctrl.policy import Policy
 from rlctrl.reference.base import Backup, Reference, evaluate_q, evaluate_value
+from rlctrl.reference.verification import around, bellman_gaps, boundary_gaps, hjb_gaps, left_over, outside_inputs
 from rlctrl.tree import record
 from rlctrl.undefined import undefined
 
@@ -64,11 +61,13 @@ class Exact:
     """A known V*, as CasADi expressions `V(x)`, `policy(x)` (m expressions) and, if known in closed form, `Q(x, u)` (else the one-step
     backup).
 
-    `solve` accepts it only if the residual at `points` random points of the box stays below `tolerance` relative to the range of V there:
-    |max_u Q(x,u) − V(x)| with the inputs' maximum searched for and compared with the policy's; with `hjb=True` instead the HJB
-    equation,
-    |ρV − max_u{…}|, for a V of the continuous-time problem (then Q is the backup of that V, off by O(dt²) a step). Noise is integrated at
-    `quadrature` nodes a channel, 9 unless given, 5 beyond three channels. Raises `InputError` with the point where it fails.
+    `solve` accepts it only if the policy keeps to the inputs' bounds and values and the residual at `points` random points of the box stays
+    below `tolerance` relative to the range of V there: |max_u Q(x,u) − V(x)| with the inputs' maximum searched for and compared with the
+    policy's; with `hjb=True` instead the HJB equation, |ρV − max_u{…}|, and its conditions at walls and ends, for a V of the
+    continuous-time problem (then Q is the backup of that V, off by O(dt²) a step). Where the equation alone does not single out V*
+    (γ = 1, exit="free", unbounded states) what is left along closed-loop paths must vanish too, γ^k V(x_k) → 0 (see `verification`). Noise
+    is integrated at `quadrature` nodes a channel, 9 unless given, 5 beyond three channels. Raises `InputError` with the point where it
+    fails.
     """
 
     V: Callable
@@ -85,6 +84,7 @@ class Exact:
             good = callable(given) or (given is None and not needed)
             require(good, name, "must be a function that returns CasADi expressions", given, "Use a lambda.")
         require(isinstance(self.hjb, bool), "hjb", "must be True or False", self.hjb, "Use True for a V of continuous time.")
+        require(not self.hjb or self.Q is None, "Q", "must be left out with hjb=True, where it is the backup of V", self.Q, "Leave it out.")
         require_number("tolerance", self.tolerance, "must be a positive number", "Use 1e-9.", low=1e-300)
         require_whole("points", self.points, 1, "Use 512.")
         if self.quadrature is not None:
@@ -97,8 +97,7 @@ class Exact:
         policy = ClosedPolicy(self._function(problem, "policy", [x], problem.plant.m))
         rule = problem.plant.law.quadrature(self.quadrature or (9 if problem.plant.law.q <= 3 else 5))
         closed = None if self.Q is None else ClosedQ(self._function(problem, "Q", [x, u], 1))
-        residual, scale = self._verify(problem, value, policy, Backup(problem.kernel, value, rule), closed)
-        error = residual / (1 - problem.gamma) if problem.gamma < 1 else residual
+        residual, terms, scale = self._verify(problem, value, policy, Backup(problem.kernel, value, rule), closed)
         return Reference(
             method="Exact",
             kernel=problem.kernel,
@@ -108,9 +107,9 @@ class Exact:
             policy=policy,
             rule=rule,
             closed_form=closed,
-            error=error,
+            error=float(sum(terms.values())),
             error_kind="estimated",
-            error_terms={"residual": error},
+            error_terms=terms,
             converged=True,
             residual=residual,
             message=f"{self._equation} residual {residual:.1e} (V ranges over {scale:.3g}) at {self.points} points.",
@@ -128,56 +127,57 @@ class Exact:
         return "HJB" if self.hjb else "Bellman"
 
     def _verify(self, problem, value, policy, backup, closed):
-        """Largest residual, and the range of V; refuses what is not a solution."""
+        """Largest residual, the terms of the error, and the range of V; refuses what is not a solution."""
         low, high = finite_box((*problem.plant.states, *problem.plant.inputs))
         n = problem.plant.n
         z = np.random.default_rng(0).uniform(low, high, (self.points, len(low)))
-        x, u = z[:, :n], z[:, n:]
+        x, u = z[:, :n], policy(z[:, :n])
         v = np.asarray(evaluate_value(value, x))
         scale = float(np.ptp(v) + 1e-4 * np.max(np.abs(v))) + 1e-300  # of a constant V its size counts
+        self._check_inputs(problem, x, u)
+        inputs = around(problem.plant.inputs)
         if self.hjb:
-            gap = np.asarray(_hjb_gap(problem.generator, value, x, policy(x)))
+            gap = np.asarray(hjb_gaps(problem.generator, problem.kernel, value, inputs, x, u))
         else:
-            gap = np.asarray(evaluate_q(backup, x, policy(x))) - v
-            better = np.asarray(_best(backup, _around(problem.plant.inputs), x, policy(x))) - v
-            gap = np.where(np.abs(better) > np.abs(gap), better, gap)
+            gap = np.asarray(bellman_gaps(backup, value, inputs, x, u))
             if closed is not None:
-                off = np.asarray(evaluate_q(closed, x, u)) - np.asarray(evaluate_q(backup, x, u))
+                off = np.asarray(evaluate_q(closed, x, z[:, n:])) - np.asarray(evaluate_q(backup, x, z[:, n:]))
                 gap = np.where(np.abs(off) > np.abs(gap), off, gap)
+        residual = self._checked(problem, x, gap, np.stack([u, z[:, n:]], 1), scale)
+        if self.hjb:
+            places, gap = boundary_gaps(problem, value, policy, x)
+            residual = max(residual, self._checked(problem, places, gap, policy(places)[:, None], scale))
+        return residual, self._error(problem, value, policy, x, residual, scale), scale
+
+    def _check_inputs(self, problem, x, u):
+        """Raise `InputError` unless the policy's inputs u (N, m) at x keep to their bounds and values."""
+        odd = np.argwhere(outside_inputs(problem.plant.inputs, u) & np.isfinite(u))
+        if len(odd):
+            (k, j), signals = odd[0], problem.plant.inputs
+            rule = f"must keep {signals[j].name} within {signals[j].values or (signals[j].low, signals[j].high)}"
+            require(False, "policy", f"{rule}; at x={x[k].round(4).tolist()} it", float(u[k, j]), "Clip it, or widen the input.")
+
+    def _checked(self, problem, x, gap, inputs, scale):
+        """The largest of the gaps (N,) at x, found with inputs (N, A, m) (0 of none); refused if above the tolerance."""
+        if not len(gap):
+            return 0.0
         worst = int(np.argmax(np.abs(gap)))  # NaN, if there is one
-        if not np.isfinite(gap[worst]) and (found := undefined(problem, x, policy(x)[:, None], u[:, None])):
+        if not np.isfinite(gap[worst]) and (found := undefined(problem, x, inputs)):
             raise InputError(found)
         if not abs(gap[worst]) <= self.tolerance * scale:
             raise InputError(
                 f"`V` must solve the {self._equation} equation; at x={x[worst].round(4).tolist()} the residual is {gap[worst]:.3g}, "
                 f"{abs(gap[worst]) / scale:.1e} of V's range. Check signs (reward is maximised), discount, dt, input box and exit rule."
             )
-        return float(abs(gap[worst])), scale
+        return float(abs(gap[worst]))
 
-
-def _around(signals) -> InputSet:
-    """Offsets to look for a better input than the policy's: coarse ones over the box (±1 where it is unbounded), refined from there."""
-    low, high = finite_box(signals)
-    offsets = np.array(list(itertools.product(*[np.linspace(-1, 1, 5) * (b - a) for a, b in zip(low, high, strict=True)])))
-    return InputSet(offsets, (high - low) / 4, *box(signals), ((),) * len(signals))
-
-
-@jax.jit
-def _best(q, inputs, x, u):
-    start = jnp.clip(u[:, None, :] + inputs.candidates, inputs.low, inputs.high)
-    return maximise(lambda u: q.at(x[:, None, :], u), inputs, start)[1]
-
-
-@jax.jit
-def _hjb_gap(generator, value, x, u):
-    """ℓ + ∇V·b + ½ tr(σσᵀ∇²V) − ρV under the policy, and never less than at random other inputs."""
-    slope, bend = jax.vmap(jax.grad(value.at))(x), jax.vmap(jax.hessian(value.at))(x)
-
-    def hamiltonian(u):
-        flow = jnp.sum(slope * generator.drift(x, u), -1)
-        return generator.reward_rate(x, u) + flow + 0.5 * jnp.einsum("kij,kij->k", generator.covariance(x, u), bend)
-
-    best = hamiltonian(u)
-    for shift in np.random.default_rng(1).normal(size=(8, u.shape[-1])):
-        best = jnp.maximum(best, hamiltonian(u + 0.1 * shift))
-    return best - generator.rho * value.at(x)
+    def _error(self, problem, value, policy, x, residual, scale):
+        """The terms of the error: the residual summed over all steps, and at γ = 1 what is left of V after those that were made."""
+        steps, left, vanishes = left_over(problem, value, policy, x, scale, self.tolerance * scale)
+        if not vanishes:
+            raise InputError(
+                f"`V` must be what the policy earns, but {left:.3g} of it is still to come after {steps} steps of closed-loop paths, no "
+                "less than before: it solves the equation, but is not the value. Check the policy's stability, and V at rest or at the end."
+            )
+        step = residual * (problem.dt if self.hjb else 1.0)
+        return {"residual": step / (1 - problem.gamma)} if problem.gamma < 1 else {"residual": step * steps, "left": left}

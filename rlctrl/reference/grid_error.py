@@ -17,14 +17,14 @@ from dataclasses import replace
 import numpy as np
 
 from rlctrl.grid import corners, nearest_nodes
-from rlctrl.reference.policy_iteration import fixed_policy, summed
+from rlctrl.reference.policy_iteration import fixed_policy, horizon_of, summed
 from rlctrl.reference.refinement import SAFETY, SMALL, left_by, truncation
 
 BETWEEN = {1: 2.0, 3: 1.25, 5: 1.25}  # by order, the largest residual in a cell relative to that in its middle: of a jump, of smooth V
 SMOOTH = 0.125  # factor by which V changes less per halving of h where it is smooth enough for the middles to show the largest residual
 LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may differ, relative to how far those at the nodes do
 MARGIN = 0.25  # to begin with where there is none
-ACCURACY = 0.01  # relative, of values under another operator
+ACCURACY = 0.01  # relative, of values under another operator, and of sums: what single steps miss adds up over the horizon
 
 
 def error_terms(solver, levels) -> dict[str, float]:
@@ -71,12 +71,14 @@ def _between(solver, fine):
 
 
 def _carried(solver, fine, middles, residual):
-    """What the residuals between the nodes sum to along the way under the policy found; 0 where they sum to nothing finite."""
+    """What the residuals between the nodes sum to along the way under the policy found, at worst the largest in every step."""
     right = np.zeros(fine.bellman.size)
     for corner in corners(fine.bellman.grid, middles):
         np.maximum.at(right, corner, residual)
-    sums, found = summed(fixed_policy(fine.bellman, fine.policy, solver.table_bytes), right, ACCURACY * float(np.max(right)))
-    return float(np.max(np.abs(sums[fine.bellman.judged()]))) if found else 0.0
+    operator, largest = fixed_policy(fine.bellman, fine.policy, solver.table_bytes), float(np.max(right))
+    horizon = horizon_of(operator)
+    sums, found = summed(operator, right, ACCURACY * largest / horizon)
+    return float(np.max(np.abs(sums[fine.bellman.judged()]))) if found else largest * horizon
 
 
 def _quadrature(solver, fine):
@@ -85,7 +87,7 @@ def _quadrature(solver, fine):
     more = replace(more, coarse=fine.bellman.coarse, together=len(fine.bellman.rule[1]))
     if len(more.rule[1]) == len(fine.bellman.rule[1]):
         return 0.0
-    gap = solver.revalued(more, fine.policy, fine.values, ACCURACY) - fine.values
+    gap = solver.revalued(more, fine.policy, fine.values, ACCURACY, whole=True) - fine.values
     return float(np.max(np.abs(gap[fine.bellman.judged()])))
 
 
@@ -103,7 +105,7 @@ def _halved(solver, fine):
     grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
-    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY) - values
+    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY, whole=True) - values
     return float(np.max(np.abs(gap[less.judged()])))
 
 

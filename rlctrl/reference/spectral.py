@@ -4,15 +4,15 @@ V is a sum of Chebyshev products on the box of the states, found by policy itera
 the point of rest, so the iteration is run on boxes that grow around it. No boundary condition is set: the box is a window on R^n, and V is
 the smooth solution there. Without discount V = 0 at rest.
 
-Error statement, estimated: policy iteration is run on at degree d+2 until it settles to a tenth of its distance from V_d. The sup of
-|V_{d+2} − V_d|, at points off the nodes and in the corners of the box, is divided by 1 − q, the sum of a geometric series: q is the slower
-of the mean factors per two degrees by which this change fell since |V_d − V_{d−2}| and since |V_{d−2} − V_{d−4}|, held between ½ and 0.9,
-because single changes can be small by luck. Differences of V count, not the residual: where the closed loop leaves the box V rests on its
-continuation from inside, and its error falls far more slowly than the residual. Without discount all values are compared relative to V at
-rest. The residual off the nodes decides whether the result counts as solved, and so does rounding over σ, the reciprocal condition number
-of the least squares: a small σ says that the equation does not single out V on this box, as where noise crosses its faces and the degree
-suffices for solutions that explode outside. With exit="absorb" the exit value is imposed where the closed loop or its noise leaves; without
-discount it then determines V where rest is not free of cost and noise.
+Error statement, estimated: policy iteration is run on at the degrees d+2 and d+4 until it settles to a tenth of its distance from V_d. The
+larger of the sups of |V_{d+2} − V_d| and |V_{d+4} − V_d|, at points off the nodes and in the corners of the box, is divided by 1 − q, the
+sum of a geometric series: q² is the factor from |V_d − V_{d−2}| to |V_{d+4} − V_{d+2}|, q held between ½ and 0.9 (0.9 where d+4 needs too
+much memory). A single change can be small by luck, as coefficients swing where V has complex singularities. Differences of V count, not the
+residual: where the closed loop leaves the box V rests on its continuation from inside, and its error falls far more slowly than the
+residual. Without discount all values are compared relative to V at rest. The residual off the nodes decides whether the result counts as
+solved, and so does rounding over σ, the reciprocal condition number of the least squares: a small σ says that the equation does not single
+out V on this box, as where noise crosses its faces and the degree suffices for solutions that explode outside. With exit="absorb" the exit
+value is imposed where the closed loop or its noise leaves; without discount it then determines V where rest is not free of cost and noise.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,13 @@ from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.chebyshev import products, tables
 from rlctrl.reference.chunks import in_chunks
-from rlctrl.reference.collocation import Collocation, iterate
+from rlctrl.reference.collocation import MOST, Collocation, iterate, numbers
 from rlctrl.reference.rest import check_rest, is_free, is_stable, linear_feedback, local_functions, point_of_rest
 from rlctrl.undefined import undefined
 
 BASES = ("tensor", "total")
 SMALLEST, GROWTH = 0.25, (2.0, 1.08)  # size of the first box of the default start; largest and smallest factor of the next
+ABOVE = (4, 2)  # degrees above that of V to which its error is judged, the first that memory allows
 FASTEST, SLOWEST = 0.5, 0.9  # factors per two degrees by which the changes of V are taken to fall on
 SIZE = "max |ℓ| (of the other terms where ℓ = 0)"  # what `Collocation.size` gives, in words
 VAGUE = 0.1  # largest error, relative to the range of V, that counts as solved
@@ -79,10 +80,12 @@ class Spectral:
         absorbed = problem.exit == "absorb" and not is_free(problem, rest, local)
         if not absorbed:
             check_rest(problem, rest, local)
-        coll = Collocation.make(problem, int(self.degree) + 2, self.basis == "total", self.points, self.inputs, absorbed)
+        total, (most, least) = self.basis == "total", ABOVE
+        above = most if numbers(problem.plant, int(self.degree) + most, total, self.points) <= MOST else least
+        coll = Collocation.make(problem, int(self.degree) + above, total, self.points, self.inputs, absorbed)
         with Progress("Spectral", progress) as bar:
             run = self._run(problem, coll, rest, local, bar)
-            around = [self._neighbour(coll, run, int(self.degree) + step) for step in (-4, -2, 2)]
+            around = [self._neighbour(coll, run, int(self.degree) + step) for step in (-2, *ABOVE[::-1])]
         if coll.pinned:
             assert rest is not None  # check_rest
             s = (rest[: problem.plant.n] - coll.value.middle) / coll.value.half
@@ -111,7 +114,9 @@ class Spectral:
 
     def _neighbour(self, coll, run, degree):
         """Coefficients at another degree, by policy iteration until it adds less than a tenth to their distance; NaN if it does not
-        settle."""
+        settle, or goes beyond what was made."""
+        if degree > coll.value.degree:
+            return np.full(len(run.c), np.nan)
         distance = lambda c: 0.1 * float(np.max(np.abs(coll.phi @ (c - run.c))))
         other = iterate(coll, coll.columns(degree), run.u, self.iterations, lambda text: None, distance)
         return other.c if other.settled else np.full(len(run.c), np.nan)
@@ -181,12 +186,13 @@ def _check(problem):
 
 
 def _error(coll, run, around):
-    """The error statement of the module's docstring, from the coefficients two degrees lower and higher, and rounding over σ."""
-    phi = coll.phi[coll.count :]
-    changes = [float(np.max(np.abs(phi @ (b - a)))) for a, b in zip(around, (around[1], run.c, run.c), strict=True)]
-    earlier, before, after = np.maximum(changes, 1e-300)  # NaN where a neighbour did not settle
-    falls = np.nan_to_num([after / before, np.sqrt(after / earlier)], nan=SLOWEST)
-    degree = float(np.nan_to_num(after / (1 - np.clip(np.max(falls), FASTEST, SLOWEST)), nan=np.inf))
+    """The error statement of the module's docstring, from the coefficients at the neighbouring degrees, and rounding over σ."""
+    phi, (lower, above, far) = coll.phi[coll.count :], around
+    distance = lambda a, b: float(np.max(np.abs(phi @ (b - a))))  # NaN where a neighbour did not settle
+    fall = np.sqrt(distance(above, far) / max(distance(lower, run.c), 1e-300))
+    q = np.clip(np.nan_to_num(fall, nan=SLOWEST), FASTEST, SLOWEST)
+    change = np.fmax(np.nan_to_num(distance(run.c, above), nan=np.inf), distance(run.c, far))
+    degree = float(change / (1 - q))
     (trcon,) = linalg.get_lapack_funcs(("trcon",), (run.R,))
     sigma = trcon(run.R)[0]
     rounding = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)

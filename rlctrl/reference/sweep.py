@@ -89,7 +89,7 @@ def _beyond(grid, places):
         for axis, p in zip(grid.axes, places, strict=True)
         if axis.period is None
     ]
-    return functools.reduce(jnp.maximum, sides, jnp.zeros(()))
+    return functools.reduce(jnp.maximum, sides, jnp.zeros_like(places[0]))
 
 
 def _shunned(values, beyond, others):
