@@ -142,3 +142,27 @@ def test_grids_above_one_that_diverged_are_not_tried(monkeypatch):
     found = rc.solve(problem, rc.GridDP(shape=(25, 25), inputs=5), on_failure="return")
     assert (found.converged, found.error, found.message) == (False, np.inf, "GridDP diverged.")
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("nodes", [41, 81])
+@pytest.mark.parametrize("value", [lambda d: -ca.fabs(d), lambda d: -ca.fabs(d) * d], ids=["bends", "bends in its slope"])
+def test_error_statement_of_splines_counts_what_a_kink_costs_along_the_way(value, nodes):
+    """γ near 1 and a kink that the levels happen to agree about: their changes fall by factors of 24 and 28."""
+    line, thrust = rc.Signal("x", "1", -1, 1), rc.Signal("u", "1", -1, 1)
+    plant = rc.Plant("line", [line], [thrust], update=lambda x, u, w, p: 0.6 * x + 0.2 * u + 0.1 * w, noise=rc.Uniform(1))
+    problem, method = converse.discrete(plant, lambda x: value(x[0] - 0.137), lambda x: -1.5 * x, 0.7, 0.9999, quadrature=5)
+    exact, x = rc.solve(problem, method), np.linspace(-1, 1, 4001)[:, None]
+    ref = rc.solve(problem, rc.GridDP(shape=(nodes,), order=5, quadrature=5))
+    assert np.max(np.abs(ref.V(x) - exact.V(x))) <= ref.error
+
+
+def test_splines_on_axes_that_all_turn():
+    """Nothing lies beyond such a grid."""
+    angle, thrust = rc.Signal("angle", "rad", -np.pi, np.pi, periodic=True), rc.Signal("u", "1", -1, 1)
+    plant = rc.Plant("turning", [angle], [thrust], update=lambda x, u, w, p: x + 0.3 * u + 0.2 * ca.sin(x) + 0.25 * w, noise=rc.Uniform(1))
+    value, policy = lambda x: ca.cos(x[0]) + 0.3 * ca.sin(2 * x[0]), lambda x: -1.6 * ca.sin(x)
+    problem, method = converse.discrete(plant, value, policy, 0.7, 0.93)
+    exact, x = rc.solve(problem, method), np.linspace(-np.pi, 3.1, 1001)[:, None]
+    ref = rc.solve(problem, rc.GridDP(shape=(40,), order=5))
+    error = np.max(np.abs(ref.V(x) - exact.V(x)))
+    assert error <= ref.error <= 20 * error

@@ -3,8 +3,8 @@
 contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped, twice that for splines
 discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme,
                 plus the Bellman residual R between the nodes, which shows what no node sees (V bends or jumps there, or the cell is the
-                widest); for splines where V is smooth no more than R/(1 − γ), as half of the nodes may be too few, and elsewhere no less
-                than twice what R sums to along the way
+                widest); for splines where V is smooth no more than R/(1 − γ), as half of the nodes may be too few; for splines no less
+                than twice what the residuals between the nodes sum to along the way, with their signs where V is smooth
 quadrature      the change of the value of the final policy inside the box when the noise gets twice the nodes
 truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved; where that
                 is not small beside the other terms, what `refinement` makes of changes of V on the level 2h as the margin grows
@@ -21,7 +21,7 @@ from rlctrl.reference.policy_iteration import fixed_policy, horizon_of, summed
 from rlctrl.reference.refinement import SAFETY, SMALL, left_by, truncation
 
 BETWEEN = {1: 2.0, 3: 1.25, 5: 1.25}  # by order, the largest residual in a cell relative to that in its middle: of a jump, of smooth V
-SMOOTH = 0.125  # factor by which V changes less per halving of h where it is smooth enough for the middles to show the largest residual
+SMOOTH = {3: 1 / 8, 5: 1 / 32}  # by order, the factor by which V changes less per halving of h where it is smooth: one order is lost
 LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may differ, relative to how far those at the nodes do
 MARGIN = 0.25  # to begin with where there is none
 ACCURACY = 0.01  # relative, of values under another operator, and of sums: what single steps miss adds up over the horizon
@@ -47,18 +47,24 @@ def _difference(coarse, fine):
 
 def _discretisation(solver, levels):
     changes, order = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)], levels[-1].bellman.grid.order
-    middles, residual = _between(solver, levels[-1])
-    between, gamma = BETWEEN[order] * float(np.max(residual)), float(levels[-1].bellman.kernel.gamma)
-    found = left_by(changes, order + 1) + between
+    fine, gamma = levels[-1], float(levels[-1].bellman.kernel.gamma)
+    middles, defect = _between(solver, fine)
+    between, cells = BETWEEN[order] * float(np.max(np.abs(defect))), corners(fine.bellman.grid, middles)
+    found, right = left_by(changes, order + 1) + between, np.zeros(fine.bellman.size)
     if order == 1:
         return found
-    if all(b <= SMOOTH * a for a, b in itertools.pairwise(changes)):
-        return min(found, between / (1 - gamma) if gamma < 1 else np.inf)
-    return max(found, SAFETY * _carried(solver, levels[-1], middles, residual))
+    smooth = all(b <= SMOOTH[order] * a for a, b in itertools.pairwise(changes))
+    for corner in cells:
+        if smooth:  # what one cell misses the next may make up for
+            np.add.at(right, corner, defect / len(cells))
+        else:
+            np.maximum.at(right, corner, np.abs(defect))
+    found = min(found, between / (1 - gamma)) if smooth and gamma < 1 else found
+    return max(found, SAFETY * _carried(solver, fine, right))
 
 
 def _between(solver, fine):
-    """The middles of the cells inside the box, and |TV − V| there, T without interpolating expectations; at order 1 the better of the
+    """The middles of the cells inside the box, and TV − V there, T without interpolating expectations; at order 1 the better of the
     policies at the first and the last corner of the cell stands for the maximum."""
     bellman = fine.bellman
     middles = bellman.grid.middles(np.asarray(bellman.kernel.low), np.asarray(bellman.kernel.high))
@@ -67,15 +73,12 @@ def _between(solver, fine):
     else:
         policies = [fine.policy[corner] for corner in corners(bellman.grid, middles)]
         after = np.maximum(*(fixed_policy(bellman, u, solver.table_bytes, middles).apply(fine.values) for u in policies))
-    return middles, np.abs(after - bellman.grid.resample(fine.values, middles))
+    return middles, after - bellman.grid.resample(fine.values, middles)
 
 
-def _carried(solver, fine, middles, residual):
-    """What the residuals between the nodes sum to along the way under the policy found, at worst the largest in every step."""
-    right = np.zeros(fine.bellman.size)
-    for corner in corners(fine.bellman.grid, middles):
-        np.maximum.at(right, corner, residual)
-    operator, largest = fixed_policy(fine.bellman, fine.policy, solver.table_bytes), float(np.max(right))
+def _carried(solver, fine, right):
+    """What `right` (S,) at the nodes sums to along the way under the policy found, at worst the largest in every step."""
+    operator, largest = fixed_policy(fine.bellman, fine.policy, solver.table_bytes), float(np.max(np.abs(right)))
     horizon = horizon_of(operator)
     sums, found = summed(operator, right, ACCURACY * largest / horizon)
     return float(np.max(np.abs(sums[fine.bellman.judged()]))) if found else largest * horizon

@@ -6,13 +6,14 @@ the smooth solution there. Without discount V = 0 at rest.
 
 Error statement, estimated: policy iteration is run on at the degrees d+2 and d+4 until it settles to a tenth of its distance from V_d. The
 larger of the sups of |V_{d+2} − V_d| and |V_{d+4} − V_d|, at points off the nodes and in the corners of the box, is divided by 1 − q, the
-sum of a geometric series: q² is the factor from |V_d − V_{d−2}| to |V_{d+4} − V_{d+2}|, q held between ½ and 0.9 (0.9 where d+4 needs too
-much memory). A single change can be small by luck, as coefficients swing where V has complex singularities. Differences of V count, not the
-residual: where the closed loop leaves the box V rests on its continuation from inside, and its error falls far more slowly than the
-residual. Without discount all values are compared relative to V at rest. The residual off the nodes decides whether the result counts as
-solved, and so does rounding over σ, the reciprocal condition number of the least squares: a small σ says that the equation does not single
-out V on this box, as where noise crosses its faces and the degree suffices for solutions that explode outside. With exit="absorb" the exit
-value is imposed where the closed loop or its noise leaves; without discount it then determines V where rest is not free of cost and noise.
+sum of a geometric series: q² is the factor from |V_d − V_{d−2}| to |V_{d+4} − V_{d+2}|, q held between ½ and 0.9; without V_{d+4} q is 0.9:
+where it needs too much memory, does not settle or changes grow. A single change can be small by luck, as coefficients swing where V has
+complex singularities. Differences of V count, not the residual: where the closed loop leaves the box V rests on its continuation from
+inside, and its error falls far more slowly than the residual. Without discount all values are compared relative to V at rest. The residual
+off the nodes decides whether the result counts as solved, and so does rounding over σ, the reciprocal condition number of the least
+squares: a small σ says that the equation does not single out V on this box, as where noise crosses its faces and the degree suffices for
+solutions that explode outside. With exit="absorb" the exit value is imposed where the closed loop or its noise leaves; without discount it
+then determines V where rest is not free of cost and noise.
 """
 
 from dataclasses import dataclass
@@ -189,10 +190,12 @@ def _error(coll, run, around):
     """The error statement of the module's docstring, from the coefficients at the neighbouring degrees, and rounding over σ."""
     phi, (lower, above, far) = coll.phi[coll.count :], around
     distance = lambda a, b: float(np.max(np.abs(phi @ (b - a))))  # NaN where a neighbour did not settle
-    fall = np.sqrt(distance(above, far) / max(distance(lower, run.c), 1e-300))
-    q = np.clip(np.nan_to_num(fall, nan=SLOWEST), FASTEST, SLOWEST)
-    change = np.fmax(np.nan_to_num(distance(run.c, above), nan=np.inf), distance(run.c, far))
-    degree = float(change / (1 - q))
+    before, after, far_off = distance(lower, run.c), distance(run.c, above), distance(run.c, far)
+    fall = np.sqrt(distance(above, far) / max(before, 1e-300))
+    if not fall <= 1:  # what grows, or did not settle, says nothing
+        fall, far_off = SLOWEST, 0.0
+    change = max(np.nan_to_num(after, nan=np.inf), far_off)
+    degree = float(change / (1 - np.clip(fall, FASTEST, SLOWEST)))
     (trcon,) = linalg.get_lapack_funcs(("trcon",), (run.R,))
     sigma = trcon(run.R)[0]
     rounding = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)
