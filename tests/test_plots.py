@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 import plants
 import rlctrl as rc
 from rlctrl import plots
-from rlctrl.analysis import coverage, sources, width_study
+from rlctrl.analysis import coverage, e_star, score, sources, width_study
 from rlctrl.simulate import Return
 
 NAMES = {"closed_loop", "value_and_policy", "q_slices", "e_q_map", "e_star", "training", "excitation", "lyapunov", "returns"}
 NAMES |= {"error_budget", "convergence"}
-KINDS = ("reference", "trajectory", "training", "decomposition", "comparison", "sources", "coverage", "width_study")
+KINDS = ("reference", "trajectory", "training", "decomposition", "comparison", "sources", "coverage", "width_study", "e_star", "score")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,10 @@ def by_kind(results):
     reference, training = results[:2]
     found = sources(training, [0.5, 0.5, 1.5], [0.1, 0.1], steps=20, paths=8), coverage(training, paths=8, steps=20)
     study = width_study(reference, training.critic, widths=(1, 2), points=32, starts=1, iterations=3)
-    return dict(zip(KINDS, (reference, results[3].trajectories["lqr"], *results[1:], *found, study), strict=True))
+    policies = {"optimal": reference.policy, "greedy": training.greedy}
+    scored = score(training.problem, reference, training.Q, training.greedy, points=16, steps=10, paths=2, inputs=3)
+    studies = study, e_star(reference, policies, points=32), scored
+    return dict(zip(KINDS, (reference, results[3].trajectories["lqr"], *results[1:], *found, *studies), strict=True))
 
 
 def panels(figure):

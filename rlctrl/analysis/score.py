@@ -18,6 +18,7 @@ from rlctrl.maximise import input_set
 from rlctrl.policy import as_policy
 from rlctrl.problem import Problem
 from rlctrl.reference.base import Reference
+from rlctrl.result import Result
 from rlctrl.simulate import horizon, simulate
 from rlctrl.storage import fingerprint
 
@@ -33,8 +34,8 @@ ROWS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Score:
+@dataclass(frozen=True, eq=False, repr=False)
+class Score(Result):
     """Root mean squares over std Q* (of `bias` the mean), by measure: `uniform` over the box of states and inputs, `visited`: the
     discounted occupancy of the policy. Keys as in `ROWS`. `spread`: std Q* of each measure; `reference_error`: what the reference states
     about its own V*."""

@@ -117,8 +117,8 @@ def _widened(network, narrow, fresh):
     return jnp.asarray(np.concatenate([output, hidden.ravel()]))
 
 
-@dataclass(frozen=True, eq=False)
-class EStar:
+@dataclass(frozen=True, eq=False, repr=False)
+class EStar(Result):
     """(T11) What policies and noise add to the TD error, at uniform points `z` (N, n+m) of Z.
 
     `policy[name]` (N,): E[e*_policy | z] = γ E[V*(X_+) − Q*(X_+, p(X_+))] ≥ 0. `noise` (N,): the standard deviation of e*_noise given z,

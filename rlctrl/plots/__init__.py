@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlctrl.analysis import Comparison, Coverage, Decomposition, Sources, WidthStudy
+from rlctrl.analysis import Comparison, Coverage, Decomposition, EStar, Score, Sources, WidthStudy
 from rlctrl.critic import Training
 from rlctrl.errors import require
 from rlctrl.plant import Plant
@@ -31,7 +31,7 @@ from rlctrl.plots.references import (
     value_slices,
 )  # fmt: skip
 from rlctrl.plots.shapes import drawing_of
-from rlctrl.plots.studies import coverage_panel, distance_panel, pairs, sources_panel, steps_panel, width_panel
+from rlctrl.plots.studies import coverage_panel, distance_panel, pairs, parts_panel, score_panel, sources_panel, steps_panel, width_panel
 from rlctrl.plots.theory import budget_panel, rates_panel, theory_panel
 from rlctrl.reference import Reference
 from rlctrl.simulate import Trajectory
@@ -137,5 +137,7 @@ draw.register(
     Coverage, partial(_drawn, lambda c: [7.0, 3.0, 2, *[partial(coverage_panel, c, p) for p in pairs(c)], partial(distance_panel, c)])
 )
 draw.register(WidthStudy, partial(_drawn, lambda w: [5.0, 3.4, 1, partial(width_panel, w)]))
+draw.register(EStar, partial(_drawn, lambda e: [5.0, 1.4 + 0.3 * len(e.policy), 1, partial(parts_panel, e)]))
+draw.register(Score, partial(_drawn, lambda s: [6.0, 3.2, 1, partial(score_panel, s)]))
 
 __all__ = ["animate", "draw", "drawing_of", "file_kind", "plant_figure", "run_figures", "save", "save_as", "solve_figures"]

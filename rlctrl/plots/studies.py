@@ -1,8 +1,9 @@
-"""Panels of studies: the sources of the critic's error, the coverage of its data, e_Q against width."""
+"""Panels of studies: the sources of the critic's error, the coverage of its data, e_Q against width, e* of policies, scores."""
 
 import numpy as np
 from matplotlib.colors import CenteredNorm
 
+from rlctrl.analysis.score import ROWS
 from rlctrl.plots.drawing import COLOURS, GREY, PENS, legend, measured, number, scale, turns
 
 CELLS = 40  # a side of a map
@@ -103,3 +104,38 @@ def width_panel(w, ax):
     ax.minorticks_off()
     scale(ax, "y", np.concatenate([w.rms, w.sup, w.fit_rms]) / w.spread, span=3)
     legend(ax, 2)
+
+
+def parts_panel(e, ax):
+    """Root mean square and largest of what every policy and the noise add to the TD error, and what the reference itself may be off by."""
+    found = {name: sizes for name, sizes in e.summary().items() if name != "residual"}
+    columns = {label: [sizes[key] for sizes in found.values()] for key, label in (("rms", "rms over Z"), ("sup", "largest"))}
+    _dots(ax, list(found), columns)
+    values = np.array([*columns.values()])
+    if 0 < e.residual < np.max(values):
+        ax.axvline(e.residual, color=GREY, linestyle="--", linewidth=1.0, label=f"the reference's own: {number(e.residual, 2)}")
+        values = np.append(values, e.residual)
+    ax.set(xlabel="size, in units of Q", ylabel=r"part of $e^\ast$")
+    scale(ax, "x", values)
+    legend(ax, 3)
+
+
+def score_panel(s, ax):
+    """The rows of a score by measure, relative to the spread of Q*."""
+    measures = {"over the box": s.uniform, "where the policy goes": s.visited}
+    columns = {name: [abs(part[key]) for key in ROWS] for name, part in measures.items()}
+    _dots(ax, list(ROWS.values()), columns)
+    ax.set(xlabel="root mean square, relative to std Q*", ylabel="part of the score")
+    scale(ax, "x", np.array([*columns.values()]))
+    known = [number(s.reference_error / spread, 2) for spread in s.spread]
+    legend(ax, 2, title=f"stated error of the reference: {known[0]} and {known[1]}")
+
+
+def _dots(ax, names, columns):
+    """Named rows from the top, a mark for the value in every column."""
+    rows = np.arange(len(names))[::-1]
+    for (label, values), mark, colour, shift in zip(columns.items(), "os", COLOURS, (0.1, -0.1), strict=False):
+        ax.plot(values, rows + shift, mark, color=colour, markersize=5, label=label)
+    ax.set(yticks=rows, yticklabels=names, ylim=(-0.6, len(names) - 0.4))
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)

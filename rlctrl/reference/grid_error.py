@@ -108,7 +108,7 @@ def _halved(solver, fine):
     grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
-    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY, whole=True) - values
+    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY) - values
     return float(np.max(np.abs(gap[less.judged()])))
 
 
