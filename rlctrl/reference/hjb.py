@@ -28,7 +28,7 @@ from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.grid_hamiltonian import GridHamiltonian
 from rlctrl.reference.hamiltonian import noise_entries
-from rlctrl.reference.howard import Scheme, ends, high_share, howard, refine
+from rlctrl.reference.howard import Scheme, block_for, ends, high_share, howard, refine
 from rlctrl.reference.level import Level, correlation, discretisation, target
 from rlctrl.reference.refinement import BEYOND, SMALL, truncation
 from rlctrl.reference.sampling import sampled_distance
@@ -148,7 +148,8 @@ class HJB:
         grid = box_grid(*box(problem.plant.states), shape, problem.kernel.periodic, 1, margin)
         steps = np.array([float(a.widths[0]) for a in grid.axes])
         hamiltonian = GridHamiltonian(problem.generator, steps, inputs, noise_entries(problem.plant), _is_affine(problem, inputs))
-        schemes = {walls: Scheme.make(problem, hamiltonian, grid, rest, walls) for walls in _walls(problem)}
+        block = block_for(np.prod(self.shape))
+        schemes = {walls: Scheme.make(problem, hamiltonian, grid, rest, walls, block) for walls in _walls(problem)}
         if len(schemes) == 2 and start is None:
             start = replace(self, order=1, tolerance=1e-3)._on_grid(schemes["stop"], None, show)
         level = self._on_grid(schemes[problem.exit], start, show)

@@ -30,12 +30,14 @@ TRACE = (
 )
 INEXACT = 1e-3  # residual with which one of many policies is evaluated, relative to that before, where an iteration evaluates it
 SIMILAR = 0.2  # factor by which the bound falls from one policy to the next where the factors of the one serve for the other
-BLOCK, CHUNK = 4096, 400_000  # nodes per compiled call, and pairs (node, candidate) per call of the maximisation
+BLOCK, LEAST = 4096, 64  # most and fewest nodes per compiled call
+CHUNK = 400_000  # pairs (node, candidate) per call of the maximisation
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """The discrete equation on one grid; `fixed` marks nodes whose value is given (`given`): the target, or the rest state."""
+    """The discrete equation on one grid; `fixed` marks nodes whose value is given (`given`): the target, or the rest state. `block`: nodes
+    per compiled call."""
 
     hamiltonian: GridHamiltonian
     grid: Any
@@ -44,9 +46,10 @@ class Scheme:
     end: Any
     fixed: Any
     given: Any
+    block: int
 
     @classmethod
-    def make(cls, problem, hamiltonian, grid, rest, walls):
+    def make(cls, problem, hamiltonian, grid, rest, walls, block):
         points = grid.points()
         operators = differences(grid, walls, hamiltonian.noise)
         end, fixed = ends(problem.kernel, points)
@@ -54,7 +57,7 @@ class Scheme:
         given = np.where(fixed, end, 0.0)
         if rest is not None:
             fixed[np.argmin(np.sum(((points - rest) / hamiltonian.steps) ** 2, 1))] = True
-        return cls(hamiltonian, grid, points, operators, end, fixed, given)
+        return cls(hamiltonian, grid, points, operators, end, fixed, given, block)
 
     @property
     def rho(self):
@@ -70,7 +73,7 @@ class Scheme:
     @cached_property
     def expansion(self):
         """Of the Hamiltonian in the inputs, at the nodes."""
-        return in_chunks(self.hamiltonian.expansion, self.points, size=BLOCK)
+        return in_chunks(self.hamiltonian.expansion, self.points, size=self.block)
 
     @cached_property
     def order(self):
@@ -90,7 +93,7 @@ class Scheme:
     def improve(self, blend, values, policy) -> "Greedy":
         """The best inputs, searched from those of `policy`."""
         width = 16 + len(self.hamiltonian.inputs.candidates) * (not self.hamiltonian.affine)
-        size = int(np.clip(CHUNK // width, 64, BLOCK))
+        size = int(np.clip(CHUNK // width, LEAST, self.block))
         g = blend.apply(values, self.end)
         policy, best, c, rate = in_chunks(lambda *a: best_input(self.hamiltonian, *a), self.points, policy, g, *self.expansion, size=size)
         slack = np.where(self.fixed, 0.0, best - self.rho * values)
@@ -98,7 +101,7 @@ class Scheme:
 
     def parts(self, policy):
         """Coefficients, reward rate, and whether the monotone stencil carries the correlation, per node under a policy."""
-        return in_chunks(lambda *a: parts(self.hamiltonian, *a), self.points, policy, size=BLOCK)
+        return in_chunks(lambda *a: parts(self.hamiltonian, *a), self.points, policy, size=self.block)
 
     def terms(self, policy, values):
         """c_j O_j V, (S, J), with the monotone and with the second-order differences."""
@@ -131,6 +134,11 @@ class Greedy:
     change: Any
     c: Any
     rate: Any
+
+
+def block_for(nodes):
+    """Nodes per compiled call where the finest grid has so many."""
+    return int(np.clip(2 ** np.ceil(np.log2(nodes)), LEAST, BLOCK))
 
 
 def ends(kernel, points):
