@@ -89,6 +89,7 @@ def test_hj_reachability_marched_to_rest_gives_the_same_value():
     assert np.max(gap) <= found.error <= 0.2 * spread
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "method",
     [rc.GridDP(shape=(41, 41), order=3, inputs=5), rc.Riccati(), rc.HJB(shape=(41, 41)), rc.Spectral(degree=6)],

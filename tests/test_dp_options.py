@@ -162,6 +162,7 @@ def test_expectation_at_the_nodes_keeps_to_the_memory():
         assert noise_first(replace(bellman, room=1e9)).expectation is not None
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 def test_five_states_by_cubic_splines():
     """A quadratic V, which cubic splines hold: 100 000 nodes against Riccati."""

@@ -59,6 +59,7 @@ def test_vamvoudakis_lewis_satisfies_the_hjb_equation_and_the_recipe_gives_its_c
     assert rc.solve(backwards, method).residual <= 1e-12
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(("make", "constant"), [(converse.unicycle, 0.041514), (converse.arm, 0.039600)])
 def test_stochastic_converse_instances_have_the_published_constant(make, constant):
     problem, method = make()

@@ -130,6 +130,7 @@ def through_the_model(problem):
     return features
 
 
+@pytest.mark.usefixtures("optimised")
 def test_s1_from_random_weights_is_within_a_tenth_of_the_optimum():
     """Ibrahim et al. 2026: quadratic critic, linear actor."""
     found = gaps(converse.unicycle, "polynomial", rc.Actor(kind="linear"))

@@ -49,7 +49,7 @@ def expression(text, argument, plant, inputs=True):
     tree = _parse(text, argument)
     signals = [s.name for s in (*plant.states, *(plant.inputs if inputs else ()))]
     try:
-        _check(tree, argument, {*signals, *plant.params, *CONSTANTS})
+        _check(tree, argument, (*signals, *plant.params, *CONSTANTS))
     except RecursionError:
         raise InputError(f"`{argument}` must not nest so deep; got {text[:60]!r}…. Write the reward in Python instead.") from None
 
@@ -104,7 +104,8 @@ def _check(node, argument, names):
             _check(child, argument, names)
     else:
         raise InputError(
-            f"`{argument}` must be arithmetic; got {ast.unparse(node)!r}. Use numbers, names, + - * / ** and {', '.join(FUNCTIONS)}."
+            f"`{argument}` must be arithmetic; got {ast.unparse(node)!r}. Use numbers, the names {', '.join(names)}, + - * / ** and "
+            f"{', '.join(FUNCTIONS)}."
         )
 
 

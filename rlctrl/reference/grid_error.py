@@ -7,7 +7,8 @@ discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order th
                 than twice what the residuals between the nodes sum to along the way, with their signs where V is smooth
 quadrature      the change of the value of the final policy inside the box when the noise gets twice the nodes
 truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved; where that
-                is not small beside the other terms, what `refinement` makes of changes of V on the level 2h as the margin grows
+                is not small beside the other terms and V's range, what `refinement` makes of changes of V on the level 2h as the margin
+                grows
 """
 
 import functools
@@ -18,7 +19,7 @@ import numpy as np
 
 from rlctrl.grid import corners, nearest_nodes
 from rlctrl.reference.policy_iteration import fixed_policy, horizon_of, summed
-from rlctrl.reference.refinement import SAFETY, SMALL, left_by, truncation
+from rlctrl.reference.refinement import SAFETY, SLIGHT, SMALL, left_by, truncation
 
 BETWEEN = {1: 2.0, 3: 1.25, 5: 1.25}  # by order, the largest residual in a cell relative to that in its middle: of a jump, of smooth V
 SMOOTH = {3: 1 / 8, 5: 1 / 32}  # by order, the factor by which V changes less per halving of h where it is smooth: one order is lost
@@ -95,12 +96,13 @@ def _quadrature(solver, fine):
 
 
 def _truncation(solver, levels, small):
-    """Change inside the box of the value of the final policy with half the margin around it, if `small`; else by wider margins."""
+    """Change inside the box of the value of the final policy with half the margin around it, if `small` and slight beside V's range; else
+    by wider margins."""
     fine, margin = levels[-1], solver.method.margin
     if fine.bellman.share_leaving(fine.policy) == 0:
         return 0.0
-    halved = _halved(solver, fine) if margin else np.inf
-    return halved if halved <= small else _widened(solver, levels[-2], margin or MARGIN, small, halved)
+    halved, slight = _halved(solver, fine) if margin else np.inf, SLIGHT * float(np.ptp(fine.values))
+    return halved if halved <= min(small, slight) else _widened(solver, levels[-2], margin or MARGIN, small, halved)
 
 
 def _halved(solver, fine):
@@ -108,7 +110,7 @@ def _halved(solver, fine):
     grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
-    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY) - values
+    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY, whole=True) - values
     return float(np.max(np.abs(gap[less.judged()])))
 
 

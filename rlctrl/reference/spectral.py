@@ -8,12 +8,13 @@ Error statement, estimated: policy iteration is run on at the degrees d+2 and d+
 larger of the sups of |V_{d+2} − V_d| and |V_{d+4} − V_d|, at points off the nodes and in the corners of the box, is divided by 1 − q, the
 sum of a geometric series: q² is the factor from |V_d − V_{d−2}| to |V_{d+4} − V_{d+2}|, q held between ½ and 0.9; without V_{d+4} q is 0.9:
 where it needs too much memory, does not settle or changes grow. A single change can be small by luck, as coefficients swing where V has
-complex singularities. Differences of V count, not the residual: where the closed loop leaves the box V rests on its continuation from
-inside, and its error falls far more slowly than the residual. Without discount all values are compared relative to V at rest. The residual
-off the nodes decides whether the result counts as solved, and so does rounding over σ, the reciprocal condition number of the least
-squares: a small σ says that the equation does not single out V on this box, as where noise crosses its faces and the degree suffices for
-solutions that explode outside. With exit="absorb" the exit value is imposed where the closed loop or its noise leaves; without discount it
-then determines V where rest is not free of cost and noise.
+complex singularities. To that comes rounding: that of one number, times √ the number of coefficients, times the largest sum of |terms| of
+V. Differences of V count, not the residual: where the closed loop leaves the box V rests on its continuation from inside, and its error
+falls far more slowly than the residual. Without discount all values are compared relative to V at rest. The residual off the nodes decides
+whether the result counts as solved, and so does rounding over σ, the reciprocal condition number of the least squares: a small σ says that
+the equation does not single out V on this box, as where noise crosses its faces and the degree suffices for solutions that explode outside.
+With exit="absorb" the exit value is imposed where the closed loop or its noise leaves; without discount it then determines V where rest is
+not free of cost and noise.
 """
 
 from dataclasses import dataclass
@@ -130,13 +131,13 @@ class Spectral:
         policy = coll.policy(value)
         size = coll.size(run)
         residual, outward = float(np.max(np.abs(run.residual[coll.count :]))), float(np.mean(coll.leaving(run.u)))
-        terms, rounding = _error(coll, run, around)
+        terms, at_worst = _error(coll, run, around)
         faults = list(self._faults(problem, coll, run, residual / size, outward))
         scale, error = float(np.ptp(coll.phi @ run.c)), float(sum(terms.values()))
         if np.isfinite(size) and not error <= VAGUE * scale:
             reason = "" if np.isfinite(error) else f" (policy iteration does not settle at degree {self.degree + 2})"
             faults.append(f"V is uncertain by {error:.1e}{reason}, it ranges over {scale:.1e}: raise `degree` or shrink the box.")
-        if np.isfinite(size) and not rounding <= self.tolerance * scale:
+        if np.isfinite(size) and not at_worst <= self.tolerance * scale:
             faults.append("The equation does not single out V on this box, as where noise crosses it: lower `degree` or enlarge the box.")
         if coll.pinned and not is_stable(problem, local, partial(in_chunks, policy), rest):
             faults.append("The closed loop found is not stable at rest, so this is not the optimal solution: give a stabilising `start`.")
@@ -187,7 +188,7 @@ def _check(problem):
 
 
 def _error(coll, run, around):
-    """The error statement of the module's docstring, from the coefficients at the neighbouring degrees, and rounding over σ."""
+    """The terms of the module's docstring, from the coefficients at the neighbouring degrees, and rounding over σ."""
     phi, (lower, above, far) = coll.phi[coll.count :], around
     distance = lambda a, b: float(np.max(np.abs(phi @ (b - a))))  # NaN where a neighbour did not settle
     before, after, far_off = distance(lower, run.c), distance(run.c, above), distance(run.c, far)
@@ -196,10 +197,11 @@ def _error(coll, run, around):
         fall, far_off = SLOWEST, 0.0
     change = max(np.nan_to_num(after, nan=np.inf), far_off)
     degree = float(change / (1 - np.clip(fall, FASTEST, SLOWEST)))
+    rounding = EPS * np.sqrt(len(run.c)) * float(np.max(np.abs(phi) @ np.abs(run.c)))
     (trcon,) = linalg.get_lapack_funcs(("trcon",), (run.R,))
     sigma = trcon(run.R)[0]
-    rounding = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)
-    return {"degree": degree}, rounding
+    at_worst = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)
+    return {"degree": degree, "rounding": rounding}, at_worst
 
 
 def _notes(outward):

@@ -10,6 +10,7 @@ ERROR_TERMS = {
     "riccati_residual": "what the residual of the Riccati equation amounts to in V",
     "linearisation": "how far the linear model is from the plant over the box",
     "degree": "change of V when the polynomial degree is raised by two",
+    "rounding": "what rounding adds",
     "residual": "what the residual of the optimality equation amounts to in V",
     "correlation": "what the correlation of the noise that the monotone scheme dropped could change in V",
     "horizon and programme": "tail beyond the horizon and duality gap",
