@@ -17,6 +17,7 @@ With exit="absorb" the exit value is imposed where the closed loop or its noise 
 not free of cost and noise.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -197,7 +198,7 @@ def _error(coll, run, around):
         fall, far_off = SLOWEST, 0.0
     change = max(np.nan_to_num(after, nan=np.inf), far_off)
     degree = float(change / (1 - np.clip(fall, FASTEST, SLOWEST)))
-    rounding = EPS * np.sqrt(len(run.c)) * float(np.max(np.abs(phi) @ np.abs(run.c)))
+    rounding = EPS * math.sqrt(len(run.c)) * float(np.max(np.abs(phi) @ np.abs(run.c)))
     (trcon,) = linalg.get_lapack_funcs(("trcon",), (run.R,))
     sigma = trcon(run.R)[0]
     at_worst = EPS * float(np.max(np.abs(phi @ run.c))) / max(sigma, 1e-300)
