@@ -407,13 +407,24 @@ def test_a_killed_solve_goes_on_to_the_same_bits(tmp_path):
 
 def test_checkpoints_of_other_solves_and_damaged_ones_are_refused(tmp_path):
     path = tmp_path / "state.npz"
-    problem = lambda gamma: rc.Problem(plants.pendulum(), lambda x, u: ca.cos(x[0]), gamma=gamma, dt=0.05)
+    plant = plants.pendulum()
+    problem = lambda gamma, plant=plant: rc.Problem(plant, lambda x, u: ca.cos(x[0]), gamma=gamma, dt=0.05)
     rc.solve(problem(0.9), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
     with pytest.raises(rc.InputError, match="`checkpoint` must belong to this problem and method"):
         rc.solve(problem(0.8), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
+    weak = replace(plant, inputs=[replace(plant.inputs[0], low=-0.1, high=0.1)])  # V of the stronger motor is not its V
+    with pytest.raises(rc.InputError, match="`checkpoint` must belong to this problem and method"):
+        rc.solve(problem(0.9, weak), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(rc.InputError, match="`checkpoint` must be a file written by GridDP"):
         rc.solve(problem(0.9), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
+
+
+def test_a_start_of_other_states_is_refused():
+    line = rc.Plant("line", [rc.Signal("x", "m", -1, 1)], [rc.Signal("u", "m", -1, 1)], update=lambda x, u, w, p: x / 2 + u)
+    start = rc.solve(rc.Problem(line, lambda x, u: -(x[0] ** 2), gamma=0.9), rc.GridDP(shape=11, inputs=3))
+    with pytest.raises(rc.InputError, match="`start` must be a reference with as many states"):
+        rc.solve(rc.Problem(plants.pendulum(), lambda x, u: ca.cos(x[0]), gamma=0.9, dt=0.05), rc.GridDP(shape=(21, 21), start=start))
 
 
 def test_states_without_a_value_are_named():
