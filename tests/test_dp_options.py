@@ -18,6 +18,7 @@ from rlctrl import converse
 from rlctrl.reference.dp import LevelSolver
 from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.krylov import bicgstab
+from rlctrl.reference.rows import factors
 
 RNG = np.random.default_rng
 
@@ -356,6 +357,29 @@ def test_a_target_that_cannot_be_reached_is_said():
     problem = rc.Problem(plant, lambda x, u: ca.SX(-1), gamma=1.0, target=lambda x: x[0] + 1.5)
     with pytest.raises(rc.NotConverged, match="never reaches an end"):
         rc.solve(problem, rc.GridDP(shape=41, iterations=30))
+
+
+def test_where_no_policy_ends_nothing_is_factorised(capfd):
+    """A cart on a grid, its walls closed, under a policy drawn by chance: of this 1 − P SuperLU prints, and of others alike it crashes."""
+    nodes = np.linspace(-1, 1, 11)
+    x, v = (a.ravel() for a in np.meshgrid(nodes, nodes, indexing="ij"))
+    u = np.random.default_rng(38).choice([-1.0, 0.0, 1.0], x.size)
+    places = [5 * (np.clip(a, -1, 1) + 1) for a in (x + 0.05 * v + 0.00125 * u, v + 0.05 * u)]
+    near, far = (np.maximum(0, 1 - np.abs(p[:, None] - np.arange(11))) for p in places)
+    assert factors(np.einsum("si,sj->sij", near, far).reshape(121, 121)) is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_states_that_never_leave_a_set_are_found_before_factorising():
+    ring = np.roll(np.eye(4), 1, 1)
+    assert factors(ring) is None
+    leaking = ring.copy()
+    leaking[2] *= 0.9
+    np.testing.assert_allclose(factors(leaking).solve(np.ones(4)), np.linalg.solve(np.eye(4) - leaking, np.ones(4)))
+    apart = np.block([[leaking, np.zeros((4, 4))], [np.zeros((4, 4)), ring]])  # the second ring leads nowhere
+    assert factors(apart) is None
+    apart[5, 6], apart[5, 0] = 0.5, 0.5
+    assert factors(apart) is not None
 
 
 def test_the_time_to_a_target_on_a_line_is_the_number_of_steps():
