@@ -297,6 +297,11 @@ def box(signals) -> tuple[np.ndarray, np.ndarray]:
     return np.array([s.low for s in signals]), np.array([s.high for s in signals])
 
 
+def limits(signals) -> list:
+    """Bounds and finite values of signals: what makes two sets of inputs the same, whatever their names."""
+    return [(s.low, s.high, s.values) for s in signals]
+
+
 def finite_box(signals) -> tuple[np.ndarray, np.ndarray]:
     """The same with infinite bounds replaced: two units from the other bound, or ±1."""
     low, high = box(signals)

@@ -1,5 +1,7 @@
 """T10–T12, T16, T17: every identity to round-off, every term against its own definition; policies compared on the same noise."""
 
+from dataclasses import replace
+
 import casadi as ca
 import jax
 import numpy as np
@@ -154,6 +156,10 @@ def test_a_reference_of_another_problem_is_refused(integrator):
     other = rc.solve(run.problem.with_params(mass=2.0), rc.Riccati())
     with pytest.raises(rc.InputError, match="`reference` must be of the problem"):
         rc.decompose(run, other)
+    plant = run.problem.plant
+    weak = replace(plant, inputs=[replace(plant.inputs[0], low=-0.1, high=0.1)])
+    with pytest.raises(rc.InputError, match="`reference` must be of the problem"):
+        rc.decompose(run, rc.solve(run.problem._with_plant(weak), rc.Riccati()))
 
 
 @pytest.mark.parametrize("measure", ["visited", "array"])

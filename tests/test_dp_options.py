@@ -18,6 +18,7 @@ from rlctrl import converse
 from rlctrl.reference.dp import LevelSolver
 from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.krylov import bicgstab
+from rlctrl.reference.rows import factors
 
 RNG = np.random.default_rng
 
@@ -359,6 +360,29 @@ def test_a_target_that_cannot_be_reached_is_said():
         rc.solve(problem, rc.GridDP(shape=41, iterations=30))
 
 
+def test_where_no_policy_ends_nothing_is_factorised(capfd):
+    """A cart on a grid, its walls closed, under a policy drawn by chance: of this 1 − P SuperLU prints, and of others alike it crashes."""
+    nodes = np.linspace(-1, 1, 11)
+    x, v = (a.ravel() for a in np.meshgrid(nodes, nodes, indexing="ij"))
+    u = np.random.default_rng(38).choice([-1.0, 0.0, 1.0], x.size)
+    places = [5 * (np.clip(a, -1, 1) + 1) for a in (x + 0.05 * v + 0.00125 * u, v + 0.05 * u)]
+    near, far = (np.maximum(0, 1 - np.abs(p[:, None] - np.arange(11))) for p in places)
+    assert factors(np.einsum("si,sj->sij", near, far).reshape(121, 121)) is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_states_that_never_leave_a_set_are_found_before_factorising():
+    ring = np.roll(np.eye(4), 1, 1)
+    assert factors(ring) is None
+    leaking = ring.copy()
+    leaking[2] *= 0.9
+    np.testing.assert_allclose(factors(leaking).solve(np.ones(4)), np.linalg.solve(np.eye(4) - leaking, np.ones(4)))
+    apart = np.block([[leaking, np.zeros((4, 4))], [np.zeros((4, 4)), ring]])  # the second ring leads nowhere
+    assert factors(apart) is None
+    apart[5, 6], apart[5, 0] = 0.5, 0.5
+    assert factors(apart) is not None
+
+
 def test_the_time_to_a_target_on_a_line_is_the_number_of_steps():
     """The first policies may never arrive, which leaves the progress bar without a bound: no warning comes of it."""
     plant = rc.Plant("line", [rc.Signal("x", "m", -1, 1)], [rc.Signal("v", "m/s", -1, 1)], drift=lambda x, u, p: u[0])
@@ -408,13 +432,24 @@ def test_a_killed_solve_goes_on_to_the_same_bits(tmp_path):
 
 def test_checkpoints_of_other_solves_and_damaged_ones_are_refused(tmp_path):
     path = tmp_path / "state.npz"
-    problem = lambda gamma: rc.Problem(plants.pendulum(), lambda x, u: ca.cos(x[0]), gamma=gamma, dt=0.05)
+    plant = plants.pendulum()
+    problem = lambda gamma, plant=plant: rc.Problem(plant, lambda x, u: ca.cos(x[0]), gamma=gamma, dt=0.05)
     rc.solve(problem(0.9), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
     with pytest.raises(rc.InputError, match="`checkpoint` must belong to this problem and method"):
         rc.solve(problem(0.8), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
+    weak = replace(plant, inputs=[replace(plant.inputs[0], low=-0.1, high=0.1)])  # V of the stronger motor is not its V
+    with pytest.raises(rc.InputError, match="`checkpoint` must belong to this problem and method"):
+        rc.solve(problem(0.9, weak), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(rc.InputError, match="`checkpoint` must be a file written by GridDP"):
         rc.solve(problem(0.9), rc.GridDP(shape=(21, 21), inputs=3, checkpoint=path))
+
+
+def test_a_start_of_other_states_is_refused():
+    line = rc.Plant("line", [rc.Signal("x", "m", -1, 1)], [rc.Signal("u", "m", -1, 1)], update=lambda x, u, w, p: x / 2 + u)
+    start = rc.solve(rc.Problem(line, lambda x, u: -(x[0] ** 2), gamma=0.9), rc.GridDP(shape=11, inputs=3))
+    with pytest.raises(rc.InputError, match="`start` must be a reference with as many states"):
+        rc.solve(rc.Problem(plants.pendulum(), lambda x, u: ca.cos(x[0]), gamma=0.9, dt=0.05), rc.GridDP(shape=(21, 21), start=start))
 
 
 def test_states_without_a_value_are_named():

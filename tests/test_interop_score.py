@@ -1,5 +1,7 @@
 """A foreign critic and policy against Q*, on a problem where every number is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,7 @@ def test_wrong_arguments_are_refused(solved, options, said):
 def test_a_reference_of_another_problem_is_refused(solved):
     with pytest.raises(rc.InputError, match="`reference` must be of the problem"):
         measured((solved[0].with_params(noise=0.1), solved[1]))
+    plant = solved[0].plant
+    tight = rc.Problem(replace(plant, inputs=[replace(plant.inputs[0], low=-0.1)]), rc.quadratic([1.0], [1.0]), gamma=GAMMA, exit="free")
+    with pytest.raises(rc.InputError, match="`reference` must be of the problem"):
+        measured((tight, solved[1]))

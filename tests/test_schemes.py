@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import casadi as ca
 import jax
@@ -329,6 +330,10 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, lqr
         assert np.array_equal(a, b)
     with pytest.raises(rc.InputError, match="`checkpoint` must belong to this run"):
         rc.train(problem(), critic, rc.Actor(hidden=5), scheme, steps=60, checkpoint=kept)
+    plant = problem().plant
+    weak = replace(plant, inputs=[replace(plant.inputs[0], low=-0.1, high=0.1)])
+    with pytest.raises(rc.InputError, match="`checkpoint` must belong to this run"):
+        rc.train(problem()._with_plant(weak), critic, rc.Actor(hidden=4), scheme, steps=60, checkpoint=kept)
 
 
 KILLED = """

@@ -25,7 +25,6 @@ from rlctrl.kinds import Numbers
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.result import Result
-from rlctrl.storage import fingerprint
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -234,8 +233,13 @@ def decompose(
         require_whole(argument, value, least, "Leave it out to use the default.")
     require(omega_star in ("best", "nearest"), "omega_star", 'must be "best" or "nearest"', omega_star, "Use one of these.")
     require(norm in ("mean", "sup"), "norm", 'must be "mean" or "sup"', norm, "Use one of these.")
-    same = fingerprint(reference.kernel) == fingerprint(run.problem.kernel)
-    require(same, "reference", "must be of the problem that the critic was trained on", reference.method, "Solve run.problem.")
+    require(
+        reference.is_of(run.problem),
+        "reference",
+        "must be of the problem that the critic was trained on",
+        reference.method,
+        "Solve run.problem.",
+    )
     _require_finite(run, run.snapshots.omega**2, run.snapshots.omega_next**2)
     fit_z, z, label = measured_points(run, measure, points, seed)
     n, network = run.problem.plant.n, run.network

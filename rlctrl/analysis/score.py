@@ -20,7 +20,6 @@ from rlctrl.problem import Problem
 from rlctrl.reference.base import Reference
 from rlctrl.result import Result
 from rlctrl.simulate import horizon, simulate
-from rlctrl.storage import fingerprint
 
 ROWS = {
     "relative_error": "error of Q̂",
@@ -76,8 +75,7 @@ def score(problem: Problem, reference: Reference, Q, policy, *, points=1024, ste
     """
     for argument, value, least in (("points", points, 8), ("paths", paths, 1), ("seed", seed, 0)):
         require_whole(argument, value, least, "Leave it out to use the default.")
-    same = fingerprint(reference.kernel) == fingerprint(problem.kernel)
-    require(same, "reference", "must be of the problem that is scored", reference.method, "Solve this problem.")
+    require(reference.is_of(problem), "reference", "must be of the problem that is scored", reference.method, "Solve this problem.")
     policy, steps = as_policy(policy, problem.plant.n, problem.plant.m), horizon(problem.gamma, steps, small=1e-3)
     critic, candidates = _checked(Q, problem), np.asarray(input_set(problem.plant.inputs, inputs).candidates)
     n, uniform = problem.plant.n, uniform_points(problem.plant, points, seed)

@@ -20,7 +20,7 @@ from rlctrl.critic.td import Transitions, data_vector, normaliser
 from rlctrl.errors import NotConverged, require, require_room, require_whole, strict
 from rlctrl.kinds import Counts, FilePath
 from rlctrl.maximise import input_set
-from rlctrl.plant import box, finite_box
+from rlctrl.plant import box, finite_box, limits
 from rlctrl.policy import GreedyPolicy, as_policy
 from rlctrl.problem import Problem
 from rlctrl.progress import Progress
@@ -144,7 +144,7 @@ def _mark(problem, critic, scheme, loop, seeds, steps):
     called = [getattr(a, "__qualname__", str(a)) for a in (critic.features, getattr(loop.policy, "function", type(loop.policy).__name__))]
     numbers = [np.asarray(a) for a in jax.tree.leaves(loop.policy)]
     options = [str(critic.hidden), critic.activation, critic.degree, critic.scale, called]
-    return fingerprint([problem.kernel, options, numbers, scheme, loop.actor, seeds, int(steps)])
+    return fingerprint([problem.kernel, limits(problem.plant.inputs), options, numbers, scheme, loop.actor, seeds, int(steps)])
 
 
 def _seeds(seed):

@@ -12,11 +12,11 @@ from rlctrl.errors import NotConverged, require, require_points, require_togethe
 from rlctrl.kernel import Kernel
 from rlctrl.kinds import FilePath
 from rlctrl.maximise import input_set, maximise
-from rlctrl.plant import box
+from rlctrl.plant import box, limits
 from rlctrl.policy import Policy
 from rlctrl.problem import Problem
 from rlctrl.result import Result
-from rlctrl.storage import load_record, save_record
+from rlctrl.storage import fingerprint, load_record, save_record
 from rlctrl.tree import record, saved
 
 
@@ -92,6 +92,11 @@ class Reference(Result):
     def q(self):
         """Q* as a JAX pytree with `at(x, u)`."""
         return self.closed_form or Backup(self.kernel, self.value, self.rule)
+
+    def is_of(self, problem) -> bool:
+        """Whether it is a reference of that problem: the same kernel and the same inputs."""
+        mine, theirs = (self.kernel, limits(self.inputs)), (problem.kernel, limits(problem.plant.inputs))
+        return fingerprint(mine) == fingerprint(theirs)
 
     @strict
     def certify(self, points=2000, seed=0, inputs=41) -> float:

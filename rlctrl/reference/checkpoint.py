@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rlctrl.errors import InputError, require
+from rlctrl.plant import limits
 from rlctrl.reference.policy_iteration import State
 from rlctrl.storage import fingerprint, write_whole
 
@@ -28,7 +29,7 @@ class Checkpoint:
         method = solver.method
         shapes = [[[float(v) for v in axis.nodes] for axis in grid.axes] for grid in solver.grids]
         options = [shapes, str(method.inputs), method.order, method.quadrature, method.tolerance, method.evaluation, method.expectation]
-        mark = fingerprint([solver.problem.kernel, options])
+        mark = fingerprint([solver.problem.kernel, limits(solver.problem.plant.inputs), options])
         path = Path(path)
         return cls(path, mark, _read(path, mark) if path.exists() else {})
 

@@ -123,6 +123,8 @@ class GridDP:
     def _check(self, problem):
         n = problem.plant.n
         require(len(self.shape) == n, "shape", f"needs one entry per state ({n})", self.shape, "Give nodes per state.")
+        states = n if self.start is None else len(self.start.states)
+        require(states == n, "start", f"must be a reference with as many states ({n})", states, "Pass that of a similar problem.")
         unbounded = [s.label for s in problem.plant.states if not np.isfinite(s.high - s.low)]
         require(not unbounded, "states", "must be bounded for a grid", unbounded, "Give these signals low and high.")
         for signal, axis in zip(problem.plant.states, self.shape, strict=True):

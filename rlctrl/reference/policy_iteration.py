@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.krylov import bicgstab
+from rlctrl.reference.rows import factors
 from rlctrl.reference.sweep import ended
 
 EVALUATION = 0.003  # a policy is evaluated until its residual is at most this part of that of the improvement before
@@ -201,15 +200,14 @@ def horizon_of(operator) -> float:
 
 def summed(operator, right, accuracy):
     """What `right` per step sums to under the policy: x with |x − P^π x − right| ≤ accuracy, and whether that was reached."""
-    size = operator.bellman.size
     product = lambda x: x - operator.linear(x)
     found, reached = bicgstab(product, right, accuracy, STEPS, operator.bellman.precondition)
     matrix = getattr(operator, "matrix", None)
     plain = operator.bellman.grid.order == 1 and operator.bellman.expectation is None
     if not reached and matrix is not None and plain and matrix.whole.nnz <= FACTORED:
-        try:
-            found = splu(sparse.csc_matrix(sparse.eye_array(size) - matrix.whole)).solve(right)
-        except RuntimeError:  # exactly singular: a set of states that is never left
+        lu = factors(matrix.whole)
+        if lu is None:
             return found, False
+        found = lu.solve(right)
         reached = bool(np.max(np.abs(product(found) - right)) <= max(accuracy, EXACT * np.max(np.abs(right))))
     return found, reached

@@ -2,13 +2,17 @@
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse import csgraph
+from scipy.sparse.linalg import splu
 
 from rlctrl.threads import THREADS, in_threads
 
 PARALLEL = 5e5  # entries of a matrix from which its products are worth two threads
+ENDING = 1e-12  # what a row misses of one where the problem can end
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,3 +41,27 @@ class Rows:
     def whole(self):
         """The matrix in one piece."""
         return sparse.vstack(self.pieces)
+
+
+def factors(matrix: Any):
+    """LU factors of 1 − P, or None where that is singular: some states never leave a set in which no row sums to less than one. They are
+    sought beforehand, as SuperLU does not always raise then: it may print, or crash."""
+    matrix = sparse.csr_array(matrix)
+    if not _leaves(matrix):
+        return None
+    try:
+        return splu(sparse.csc_matrix(sparse.eye_array(matrix.shape[0]) - matrix))
+    except RuntimeError:  # singular to rounding
+        return None
+
+
+def _leaves(matrix: Any):
+    """Whether from every state a row that sums to less than one is reached."""
+    size = matrix.shape[0]
+    ends = np.asarray(1 - matrix @ np.ones(size) > ENDING)
+    if np.all(ends):
+        return True
+    edges = sparse.csr_array((matrix.data != 0, matrix.indices, matrix.indptr), shape=matrix.shape)
+    back = sparse.csr_array(sparse.block_array([[edges.T, None], [sparse.csr_array(ends[None]), sparse.csr_array((1, 1), dtype=bool)]]))
+    back.eliminate_zeros()
+    return len(csgraph.breadth_first_order(back, size, return_predecessors=False)) == size + 1

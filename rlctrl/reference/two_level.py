@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from rlctrl.grid import nearest_nodes
 from rlctrl.reference.expectation import Expectation
-from rlctrl.reference.rows import Rows
+from rlctrl.reference.rows import Rows, factors
 
 MOST = 4000  # nodes of a grid whose operator is factorised
 
@@ -31,11 +29,8 @@ class Correction:
         """From a policy on a coarse grid; None where its matrix is too large, singular, or acts on anything but node values."""
         if bellman.size > MOST or bellman.grid.order > 1 or isinstance(bellman.expectation, Expectation):
             return None
-        matrix = bellman.operator(policy).matrix.whole
-        try:
-            return cls(bellman.grid, splu(sparse.csc_matrix(sparse.eye_array(bellman.size) - matrix)))
-        except RuntimeError:  # exactly singular
-            return None
+        lu = factors(bellman.operator(policy).matrix.whole)
+        return lu and cls(bellman.grid, lu)
 
     def on(self, grid):
         """b → x on a finer grid."""
