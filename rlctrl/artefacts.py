@@ -91,7 +91,7 @@ def _alone(home):
 
 @contextlib.contextmanager
 def _workspace(home, out, resume):
-    rule = "needs an earlier run of the same file, seed and version, killed beside this `--out`"
+    rule = "needs an earlier run of the same file, plant, seed and version, killed beside this `--out`"
     waiting = (home / "state").exists()
     with interrupts.undone(partial(_interrupted, home, out)):
         try:

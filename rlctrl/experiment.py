@@ -18,7 +18,7 @@ from rlctrl.configuration import Experiment, construct, load
 from rlctrl.errors import InputError, NotConverged, naming, nearest, require, require_whole
 from rlctrl.interop.export import write_csv, write_json, write_mat, write_npz
 from rlctrl.outcome import arrays, beside, columns, maps, origin, run_slices, slices_of, statement, summary
-from rlctrl.plant import box
+from rlctrl.plant import box, limits
 from rlctrl.schema import SHORT
 from rlctrl.storage import fingerprint, save_record
 
@@ -221,8 +221,10 @@ def _figures(run, folder, plots):
 
 
 def _mark(experiment, command, out):
-    """What a workspace belongs to: the same file, seed, policies, version, and folder if it was named."""
-    return fingerprint([experiment.text, experiment.seed, experiment.compared, command, rc.__version__, str(out)])
+    """What a workspace belongs to: the same file and problem (its plant may have a file of its own), seed, policies, version, and folder if
+    it was named."""
+    problem = [experiment.problem.kernel, limits(experiment.problem.plant.inputs)]
+    return fingerprint([problem, experiment.text, experiment.seed, experiment.compared, command, rc.__version__, str(out)])
 
 
 def _save(run, folder):

@@ -190,7 +190,19 @@ def test_a_solve_of_another_file_is_not_taken_up(three, capsys, changed):
     killed(three, "reference_GridDP.npz")
     (three / "three.toml").write_text(changed(TEXT), encoding="utf-8")
     assert main(["solve", "three.toml", "--out", "out", "-q", "--resume"]) == 2
-    assert "`--resume` needs an earlier run of the same file, seed and version" in capsys.readouterr().err
+    assert "`--resume` needs an earlier run of the same file, plant, seed and version" in capsys.readouterr().err
+
+
+def test_a_solve_of_another_plant_in_the_same_file_is_not_taken_up(three, capsys):
+    """The plant lies in a Python file of its own."""
+    plant = "import plants\n\n\ndef own():\n    return plants.double_integrator(noise=0.1)\n"
+    (three / "own.py").write_text(plant, encoding="utf-8")
+    text = '[plant]\nfile = "own.py"\nname = "own"\n[problem]' + TEXT.split("[problem]")[1]
+    (three / "three.toml").write_text(text, encoding="utf-8")
+    killed(three, "reference_GridDP.npz")
+    (three / "own.py").write_text(plant.replace("0.1", "0.2"), encoding="utf-8")
+    assert main(["solve", "three.toml", "--out", "out", "-q", "--resume"]) == 2
+    assert "`--resume` needs an earlier run of the same file" in capsys.readouterr().err
 
 
 def test_a_file_names_no_checkpoint(three, capsys):
