@@ -242,13 +242,14 @@ class LevelSolver:
             values, policy = found.values, found.policy
         return State(values, np.asarray(policy))
 
-    def revalued(self, bellman, policy, values, part, whole=False) -> np.ndarray:
-        """The value (S,) of a policy, from `values`, until its residual, or what that sums to (`whole`), is that part of their residual."""
+    def revalued(self, bellman, policy, values, part, enough=None) -> np.ndarray:
+        """The value (S,) of a policy, from `values`, until its residual is that part of theirs, or, given what is `enough`, until what it
+        sums to is that part of theirs or so little."""
         operator = fixed_policy(bellman, policy, self.table_bytes)
         after, horizon = operator.apply(values), horizon_of(operator)
-        part = part / min(horizon, PATIENCE) if whole else part
-        accuracy = part * float(np.max(np.abs(after - values))) + 1e-15 * float(np.ptp(values))
-        return evaluate(operator, after, accuracy, self.method.evaluation, horizon)
+        accuracy = part * float(np.max(np.abs(after - values)))
+        accuracy = accuracy if enough is None else max(accuracy, enough) / min(horizon, PATIENCE)
+        return evaluate(operator, after, accuracy + 1e-15 * float(np.ptp(values)), self.method.evaluation, horizon)
 
 
 def _reference(problem, levels, terms):

@@ -25,7 +25,7 @@ BETWEEN = {1: 2.0, 3: 1.25, 5: 1.25}  # by order, the largest residual in a cell
 SMOOTH = {3: 1 / 8, 5: 1 / 32}  # by order, the factor by which V changes less per halving of h where it is smooth: one order is lost
 LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may differ, relative to how far those at the nodes do
 MARGIN = 0.25  # to begin with where there is none
-ACCURACY = 0.01  # relative, of values under another operator, and of sums: what single steps miss adds up over the horizon
+ACCURACY = 0.01  # relative to themselves or to the other terms, of values under another operator, and of sums over the horizon
 
 
 def error_terms(solver, levels) -> dict[str, float]:
@@ -34,9 +34,10 @@ def error_terms(solver, levels) -> dict[str, float]:
     if fine.diverged:
         return {"contraction": fine.bound}
     contraction = fine.bound * (LEBESGUE if fine.bellman.grid.order > 1 else 1.0)
-    terms = {"contraction": contraction, "discretisation": _discretisation(solver, levels), "quadrature": _quadrature(solver, fine)}
+    terms = {"contraction": contraction, "discretisation": _discretisation(solver, levels)}
+    terms["quadrature"] = _quadrature(solver, fine, ACCURACY * sum(terms.values()))
     if solver.problem.exit == "free":
-        terms["truncation"] = _truncation(solver, levels, terms["contraction"] + SMALL * sum(terms.values()))
+        terms["truncation"] = _truncation(solver, levels, terms)
     return terms
 
 
@@ -85,32 +86,33 @@ def _carried(solver, fine, right):
     return float(np.max(np.abs(sums[fine.bellman.judged()]))) if found else largest * horizon
 
 
-def _quadrature(solver, fine):
+def _quadrature(solver, fine, enough):
     method = solver.method
     more = replace(solver, method=replace(method, quadrature=2 * method.quadrature)).bellman(fine.bellman.grid)
     more = replace(more, coarse=fine.bellman.coarse, together=len(fine.bellman.rule[1]))
     if len(more.rule[1]) == len(fine.bellman.rule[1]):
         return 0.0
-    gap = solver.revalued(more, fine.policy, fine.values, ACCURACY, whole=True) - fine.values
+    gap = solver.revalued(more, fine.policy, fine.values, ACCURACY, enough) - fine.values
     return float(np.max(np.abs(gap[fine.bellman.judged()])))
 
 
-def _truncation(solver, levels, small):
-    """Change inside the box of the value of the final policy with half the margin around it, if `small` and slight beside V's range; else
-    by wider margins."""
-    fine, margin = levels[-1], solver.method.margin
+def _truncation(solver, levels, terms):
+    """Change inside the box of the value of the final policy with half the margin around it, if small beside the other `terms` and V's
+    range; else by wider margins."""
+    fine, margin, others = levels[-1], solver.method.margin, sum(terms.values())
     if fine.bellman.share_leaving(fine.policy) == 0:
         return 0.0
-    halved, slight = _halved(solver, fine) if margin else np.inf, SLIGHT * float(np.ptp(fine.values))
+    small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
+    halved = _halved(solver, fine, ACCURACY * min(others, slight)) if margin else np.inf
     return halved if halved <= min(small, slight) else _widened(solver, levels[-2], margin or MARGIN, small, halved)
 
 
-def _halved(solver, fine):
+def _halved(solver, fine, enough):
     method, problem = solver.method, solver.problem
     grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
-    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY, whole=True) - values
+    gap = solver.revalued(less, fine.policy[kept], values, ACCURACY, enough) - values
     return float(np.max(np.abs(gap[less.judged()])))
 
 
