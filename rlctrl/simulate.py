@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from rlctrl.errors import (
     InputError,
@@ -181,4 +180,6 @@ def half_width(samples: Any, starts: int = 1) -> float:
     if paths < 2:
         return float("inf")
     error = np.sqrt(np.mean(np.var(blocks, axis=1, ddof=1)) / blocks.size)
+    from scipy import special  # slow to import, and not for importing rlctrl
+
     return float(special.stdtrit(starts * (paths - 1), 0.975) * error)
