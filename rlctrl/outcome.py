@@ -75,10 +75,10 @@ def summary(run) -> dict:
         found.setdefault("critic", {"weights": run.training.weights.size})
     if comparison is not None:
         found["returns"] = {name: {"mean": r.mean, "ci95": r.ci95} for name, r in comparison.returns.items()}
-        found |= {"saturated": comparison.saturated, "left_the_box": comparison.left, "ended": comparison.ended}
+        found |= {"saturated": comparison.saturated, "beyond_bounds": comparison.beyond, "left_the_box": comparison.left}
         rows = {row["policy"]: row for row in comparison.rows()}
         found |= {key: {name: row[key] for name, row in rows.items()} for key in ("regret", "regret_ci95")}
-        found |= {"settling_time": comparison.settled, "seconds_per_input": comparison.seconds}
+        found |= {"ended": comparison.ended, "settling_time": comparison.settled, "seconds_per_input": comparison.seconds}
     return found | {"seconds": run.seconds | {"total": sum(run.seconds.values())}}
 
 

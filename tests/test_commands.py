@@ -76,7 +76,8 @@ def test_compare_takes_the_policies_that_need_no_training(here, capsys):
     found = summary(here / "c")
     assert set(found["returns"]) == {"lqr", "lqr_clipped", "mpc", "half"}
     assert "critic" not in found
-    assert found["regret"][max(found["returns"], key=lambda n: found["returns"][n]["mean"])] == 0
+    kept = [n for n in found["returns"] if found["beyond_bounds"][n] == 0]
+    assert found["regret"][max(kept, key=lambda n: found["returns"][n]["mean"])] == 0
     with open(here / "c" / "comparison.csv", encoding="utf-8", newline="") as file:
         rows = {row["policy"]: row for row in csv.DictReader(file)}
     assert {n: float(r["mean"]) for n, r in rows.items()} == {n: r["mean"] for n, r in found["returns"].items()}
@@ -396,11 +397,25 @@ def test_settling_saturation_and_ends_of_a_known_path():
     assert found.regret("walks")[0] == 0.0
     assert found.regret("halves")[0] == found.difference("walks", "halves")[0] > 0
     assert "never" in found.table()
+
     assert min(found.seconds.values()) > 0
     elsewhere = rc.compare(problem, policies, [1.6], steps=6, paths=1, rest=[1.6], band=0.01)
     assert elsewhere.settled["halves"] == np.inf
     with pytest.raises(rc.InputError, match="`rest`"):
         rc.compare(problem, policies, [1.6], rest=[0.0, 0.0])
+
+
+def test_what_breaks_the_bounds_of_the_inputs_is_not_the_best():
+    """Without drift the largest input is worth most, and no bound stops a policy from it."""
+    plant = rc.Plant("push", [rc.Signal("x", "m", -9, 9)], [rc.Signal("u", "N", -1, 1)], update=lambda x, u, w, p: 0.0 * x)
+    problem = rc.Problem(plant, lambda x, u: u[0], gamma=0.5)
+    asks = {"at": lambda x: 0 * x + 1.0, "beyond": lambda x: 0 * x + 2.0, "below": lambda x: 0 * x + 0.5}
+    found = rc.compare(problem, asks, [1.0], steps=3, paths=1)
+    assert found.beyond == {"at": 0.0, "beyond": 1.0, "below": 0.0}
+    assert found.best == "at"
+    assert [round(found.regret(name)[0], 12) for name in asks] == [0.0, -1.75, 0.875]
+    assert "beyond: beyond the bounds of the inputs in 100.0 % of the steps, so not counted as the best." in found.table()
+    assert rc.compare(problem, {"beyond": asks["beyond"]}, [1.0], steps=3, paths=1).best == "beyond"
 
 
 CACHED = "import sys; from rlctrl import cache; import jax; print(cache.keep(), jax.config.jax_compilation_cache_dir)"

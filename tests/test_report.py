@@ -86,6 +86,12 @@ def test_all_parts_of_the_page_are_in_the_distribution():
     assert parts <= shipped
 
 
+def test_the_best_return_is_that_of_a_policy_that_keeps_the_bounds(tmp_path):
+    folder = leave(tmp_path / "run", RUN | {"beyond_bounds": {"lqr": 0.0, "critic": 0.0, "dp": 0.3}})
+    said = write(folder).read_text(encoding="utf-8")
+    assert "Best return: critic, greedy, −74.5; next LQR, −102.3" in said
+
+
 def test_parameters_stand_beside_their_units(text):
     assert re.search(r"mass.{0,60}>1<.{0,60}>kg<", re.sub(r"\s+", " ", text))
 
@@ -124,7 +130,7 @@ def test_verdicts_units_and_manifest_are_said(text):
     for words in (
         "M = 8 &lt; p = 384",
         "Excitation lost",
-        "GridDP, estimated; V* spans ",
+        "GridDP, estimated; V* spans 2",
         "rad/s",
         "0.05\N{NO-BREAK SPACE}s",
         "jax",

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,14 +22,15 @@ class Comparison(Result):
     """Policies on the same noise, so that `difference(a, b)` and `regret(name)` are far sharper than the intervals of the returns.
 
     `returns[name]` (mean, ci95, samples), `trajectories[name]`, `starts` initial states. Shares of steps: `saturated[name]` with an input
-    at or beyond its bound, `left[name]` that left the box. `ended[name]`: share of paths that ended. `settled[name]`: median over the
-    paths of the time [unit of t] after which they stay within the band around rest, inf if half of them do not. `seconds[name]`: median
-    wall time of one input at one state, compiled and called from Python.
+    at or beyond its bound, `beyond[name]` with one beyond it, `left[name]` that left the box. `ended[name]`: share of paths that ended.
+    `settled[name]`: median over the paths of the time [unit of t] after which they stay within the band around rest, inf if half of them do
+    not. `seconds[name]`: median wall time of one input at one state, compiled and called from Python.
     """
 
     returns: dict[str, Return]
     trajectories: dict[str, Trajectory]
     saturated: dict[str, float]
+    beyond: dict[str, float]
     left: dict[str, float]
     ended: dict[str, float]
     settled: dict[str, float]
@@ -45,29 +47,35 @@ class Comparison(Result):
 
     @property
     def best(self) -> str:
-        """Name of the policy with the largest mean return."""
-        return max(self.returns, key=lambda name: self.returns[name].mean)
+        """Name of the policy with the largest mean return, among those whose inputs keep their bounds if there are any."""
+        keeping = [name for name, share in self.beyond.items() if share == 0]
+        return max(keeping or self.returns, key=lambda name: self.returns[name].mean)
 
     @strict
     def regret(self, name: str) -> tuple[float, float]:
-        """What the best policy returned more than `name`, and the half width of its 95 % interval."""
+        """What the `best` policy returned more than `name`, and the half width of its 95 % interval."""
         require(name in self.returns, "name", "must name one of the policies", name, nearest(name, self.returns))
         return self.difference(self.best, name)
 
     def rows(self) -> list[dict]:
-        """One dictionary of numbers a policy, best first; `regret` against the best of them."""
+        """One dictionary of numbers a policy, by falling return; `regret` against the `best`."""
         return [self._row(name) for name in sorted(self.returns, key=lambda k: -self.returns[k].mean)]
 
     def _row(self, name):
         r, (regret, regret_ci95) = self.returns[name], self.regret(name)
-        shares = {k: getattr(self, k)[name] for k in ("saturated", "left", "ended", "settled", "seconds")}
+        shares = {k: getattr(self, k)[name] for k in ("saturated", "beyond", "left", "ended", "settled", "seconds")}
         return {"policy": name, "mean": r.mean, "ci95": r.ci95, "regret": regret, "regret_ci95": regret_ci95, **shares}
 
     def table(self) -> str:
-        """The comparison as text, best first."""
+        """The comparison as text, by falling return; policies that do what the inputs' bounds forbid are named below."""
         width = max(6, *(len(name) for name in self.returns))
         head = f"{'policy':{width}}  {'discounted return':23}  {'regret':21}  saturated  left box  ended  settled  per input"
-        return "\n".join([head, *(_line(row, width) for row in self.rows())])
+        return "\n".join([head, *(_line(row, width) for row in self.rows()), *self._notes()])
+
+    def _notes(self):
+        for name, share in self.beyond.items():
+            if share > 0 and name != self.best:
+                yield f"{name}: beyond the bounds of the inputs in {100 * share:.1f} % of the steps, so not counted as the best."
 
 
 def _line(row, width):
@@ -99,7 +107,8 @@ def compare(problem: Problem, policies, x0, *, steps=400, paths=256, seed=0, res
     return Comparison(
         returns=each(lambda path: Return(float(path.returns.mean()), half_width(path.returns, len(x0)), path.returns)),
         trajectories=trajectories,
-        saturated=each(_saturated),
+        saturated=each(partial(_at_bounds, margin=1e-3)),
+        beyond=each(partial(_at_bounds, margin=-1e-9)),
         left=each(lambda path: _share(path.left, path)),
         ended=each(lambda path: float(np.mean(~path.alive[:, -1]))),
         settled=each(lambda path: _settled(path, rest, band)),
@@ -123,10 +132,11 @@ def _share(events, path):
     return float(events[going].mean()) if going.any() else 0.0
 
 
-def _saturated(path):
+def _at_bounds(path, margin):
+    """Share of the steps with an input nearer to a bound than `margin`, relative to the width of its box; negative: so far beyond it."""
     low, high = box(path.inputs)
-    margin = np.where(np.isfinite(high - low), 1e-3 * (high - low), 0.0)
-    return _share(np.any((path.u <= low + margin) | (path.u >= high - margin), -1), path)
+    near = np.where(np.isfinite(high - low), margin * (high - low), 0.0)
+    return _share(np.any((path.u <= low + near) | (path.u >= high - near), -1), path)
 
 
 def _settled(path, rest, band):

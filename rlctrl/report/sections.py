@@ -41,7 +41,7 @@ def tiles(*rows):
 def _in_short(folder):
     s = folder.summary
     critic, reference, returns = s.get("critic", {}), s.get("reference", {}), s.get("returns", {})
-    best = next(iter(ranked(returns)), None)
+    best = next(iter(ranked(_keeping(s))), None)
     shown_tiles = []
     if reference:
         stated = f"{reference.get('method')}, {reference.get('error_kind')}{_span(folder.slices)}"
@@ -59,7 +59,7 @@ def _in_short(folder):
 
 def _span(slices):
     """What an error of V* is to be compared with: how far V* goes on the slices, if there are any."""
-    return f"; V* spans {number(np.ptp(slices['v_star']), 3)}" if "v_star" in slices else ""
+    return f"; V* spans {number(float(np.ptp(slices['v_star'])), 3)}" if "v_star" in slices else ""
 
 
 def _findings(s):
@@ -126,9 +126,15 @@ def ranked(returns) -> list[str]:
     return sorted(returns, key=lambda n: -returns[n]["mean"] if is_number(returns[n].get("mean")) else float("inf"))
 
 
+def _keeping(s):
+    """Returns of the policies whose inputs keep their bounds; of all if none does."""
+    returns, beyond = s.get("returns", {}), s.get("beyond_bounds", {})
+    return {n: r for n, r in returns.items() if not beyond.get(n)} or returns
+
+
 def _choice(s):
     """Best policies and whether the intervals tell them apart."""
-    returns = {n: r for n, r in s.get("returns", {}).items() if is_number(r.get("mean"))}
+    returns = {n: r for n, r in _keeping(s).items() if is_number(r.get("mean"))}
     if len(returns) < 2:
         return None
     first, second = ranked(returns)[:2]

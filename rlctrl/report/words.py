@@ -82,6 +82,7 @@ POLICIES = {
 }
 MEASURES = {
     "saturated": "at a bound [% of steps]",
+    "beyond_bounds": "beyond a bound [% of steps]",
     "left_the_box": "left the box [% of steps]",
     "regret": "regret",
     "regret_ci95": "± 95 %, paired",
@@ -89,7 +90,7 @@ MEASURES = {
     "settling_time": "settling time [s]",
     "seconds_per_input": "time per input [s]",
 }
-PERCENT = ("saturated", "left_the_box", "ended")
+PERCENT = ("saturated", "beyond_bounds", "left_the_box", "ended")
 EXITS = {
     "clip": "leaving the box is prevented: the state is projected back onto it",
     "absorb": "leaving the box ends the episode",
