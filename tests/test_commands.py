@@ -397,7 +397,6 @@ def test_settling_saturation_and_ends_of_a_known_path():
     assert found.regret("walks")[0] == 0.0
     assert found.regret("halves")[0] == found.difference("walks", "halves")[0] > 0
     assert "never" in found.table()
-
     assert min(found.seconds.values()) > 0
     elsewhere = rc.compare(problem, policies, [1.6], steps=6, paths=1, rest=[1.6], band=0.01)
     assert elsewhere.settled["halves"] == np.inf
@@ -415,7 +414,9 @@ def test_what_breaks_the_bounds_of_the_inputs_is_not_the_best():
     assert found.best == "at"
     assert [round(found.regret(name)[0], 12) for name in asks] == [0.0, -1.75, 0.875]
     assert "beyond: beyond the bounds of the inputs in 100.0 % of the steps, so not counted as the best." in found.table()
-    assert rc.compare(problem, {"beyond": asks["beyond"]}, [1.0], steps=3, paths=1).best == "beyond"
+    alone = rc.compare(problem, {"beyond": asks["beyond"], "further": lambda x: 0 * x + 3.0}, [1.0], steps=3, paths=1)
+    assert alone.best == "further"
+    assert "not counted" not in alone.table()
 
 
 CACHED = "import sys; from rlctrl import cache; import jax; print(cache.keep(), jax.config.jax_compilation_cache_dir)"

@@ -74,7 +74,7 @@ class Comparison(Result):
 
     def _notes(self):
         for name, share in self.beyond.items():
-            if share > 0 and name != self.best:
+            if share > 0 == self.beyond[self.best]:
                 yield f"{name}: beyond the bounds of the inputs in {100 * share:.1f} % of the steps, so not counted as the best."
 
 

@@ -19,12 +19,13 @@ import numpy as np
 
 from rlctrl.grid import corners, nearest_nodes
 from rlctrl.reference.policy_iteration import fixed_policy, horizon_of, summed
-from rlctrl.reference.refinement import SAFETY, SLIGHT, SMALL, left_by, truncation
+from rlctrl.reference.refinement import SAFETY, SMALL, left_by, truncation
 
 BETWEEN = {1: 2.0, 3: 1.25, 5: 1.25}  # by order, the largest residual in a cell relative to that in its middle: of a jump, of smooth V
 SMOOTH = {3: 1 / 8, 5: 1 / 32}  # by order, the factor by which V changes less per halving of h where it is smooth: one order is lost
 LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may differ, relative to how far those at the nodes do
 MARGIN = 0.25  # to begin with where there is none
+SLIGHT = 1e-3  # relative to V's range: a change by half the margin that may count as small
 ACCURACY = 0.01  # relative to themselves or to the other terms, of values under another operator, and of sums over the horizon
 
 

@@ -7,7 +7,7 @@ import numpy as np
 SAFETY = 2.0  # on estimates from an observed order
 LEAST_ORDER = 0.5  # assumed where the levels show none
 SLOWEST, FALLING = 0.95, 0.5  # factors per quarter of the margin by which the truncation falls at least; by which it falls clearly
-SMALL, SLIGHT = 0.1, 1e-3  # relative to the other terms of a statement, and to V's range: a truncation that does not count
+SMALL = 0.1  # relative to the other terms of a statement: a truncation that does not count
 NEGLIGIBLE = 1e-6  # relative to V's range: a truncation for which no other margins are tried
 WIDE, DOUBLINGS = 0.5, (2, 2, 1)  # margin from which that is believed; how often one is doubled in 1, 2 and more dimensions
 LOST = {1: 0.25, 2: 0.25, 3: 0.1, 5: 0.1}  # by order: largest truncation, of V's range, believed where wider margins have no solution
