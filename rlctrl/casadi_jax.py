@@ -3,14 +3,17 @@
 A CasADi `Function` is a list of scalar instructions on a work vector. `JaxFunction` replays that list with `jax.numpy` while
 JAX traces: no source text, no `exec`, constants at full double precision. Every instruction is elementwise, so arguments
 may carry any leading axes, which broadcast: states of shape (S,1,1,n) with noise of shape (W,q) cost S·W only where noise enters.
-Two functions with equal tapes are equal and hash alike, so JAX compiles a plant once however often it is built.
+A `JaxFunction` is a pytree whose leaf is its constants, so JAX compiles a plant or a reward once, whatever numbers are in it.
 """
 
 import functools
 import hashlib
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import casadi as ca
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -93,6 +96,32 @@ OPERATIONS = {
 OPCODE_NAMES = {getattr(ca, name): name for name in dir(ca) if name.startswith("OP_")}
 
 
+LITERAL = (0.0, 1.0, -1.0)  # constants that XLA simplifies by; exponents too
+POWERS = (ca.OP_POW, ca.OP_CONSTPOW)
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a function does, without its numbers: shape of the result, sizes of the arguments, and instructions (opcode, inputs, output,
+    literal), where inputs of OP_CONST number the constant, if it is no literal; `places`: dense position of each stored output."""
+
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    steps: tuple
+    places: tuple[int, ...]
+
+    @functools.cached_property
+    def digest(self):
+        """A hash of all of it."""
+        return hashlib.sha256(repr([self.shape, self.sizes, self.steps, self.places]).encode()).hexdigest()
+
+    def __hash__(self):
+        return hash(self.digest)
+
+    def __eq__(self, other):
+        return isinstance(other, Program) and self.digest == other.digest
+
+
 class JaxFunction:
     """The single output of a CasADi function as a JAX function of arrays (..., n_i), one per input.
 
@@ -100,28 +129,58 @@ class JaxFunction:
     an instruction has no translation, by its name.
     """
 
+    program: Program
+    constants: Any
+
     def __init__(self, function: ca.Function, shape: tuple[int, ...]):
         require(function.n_out() == 1, "function", "must have one output", function.n_out(), "Split it into several.")
         scalar = function if function.is_a("SXFunction") else _expand(function)
-        self.shape = tuple(shape)
-        self.sizes = tuple(scalar.numel_in(i) for i in range(scalar.n_in()))
-        self.tape: tuple = tuple(_instructions(scalar))
-        self.places = tuple(scalar.sparsity_out(0).find())  # dense position of each stored output
-        self.digest = hashlib.sha256(repr(self.parts()).encode()).hexdigest()
+        sizes = tuple(scalar.numel_in(i) for i in range(scalar.n_in()))
+        self._assign(shape, sizes, _instructions(scalar), scalar.sparsity_out(0).find())
+
+    def _assign(self, shape, sizes, tape, places):
+        steps, constants = _without_constants(list(tape))
+        self.program, self.constants = Program(tuple(shape), tuple(sizes), steps, tuple(places)), np.array(constants)
+
+    @classmethod
+    def of(cls, program, constants) -> "JaxFunction":
+        """From its two parts."""
+        self = object.__new__(cls)
+        self.program, self.constants = program, constants
+        return self
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the arguments."""
+        return self.program.sizes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Trailing shape of the result."""
+        return self.program.shape
+
+    @property
+    def tape(self) -> tuple:
+        """The instructions (opcode, inputs, output, constant)."""
+        filled = lambda code, inputs, output, literal: (code, (), output, float(self.constants[inputs[0]]))
+        return tuple(filled(*step) if step[0] == ca.OP_CONST and step[1] else step for step in self.program.steps)
 
     def parts(self) -> list:
         """Everything that defines the function, as nested lists of numbers and None."""
-        return [list(self.shape), list(self.sizes), [list(step) for step in self.tape], list(self.places)]
+        return [list(self.shape), list(self.sizes), [list(step) for step in self.tape], list(self.program.places)]
 
     @classmethod
     def from_parts(cls, parts) -> "JaxFunction":
         """The function that `parts` came from."""
         self = object.__new__(cls)
         shape, sizes, tape, places = parts
-        self.shape, self.sizes, self.places = tuple(shape), tuple(sizes), tuple(places)
-        self.tape = tuple((code, tuple(inputs), output, constant) for code, inputs, output, constant in tape)
-        self.digest = hashlib.sha256(repr(self.parts()).encode()).hexdigest()
+        self._assign(shape, sizes, [(code, tuple(inputs), output, constant) for code, inputs, output, constant in tape], places)
         return self
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A hash of all of it, constants included."""
+        return hashlib.sha256(repr(self.parts()).encode()).hexdigest()
 
     def __hash__(self):
         return hash(self.digest)
@@ -141,7 +200,7 @@ class JaxFunction:
             elif code == ca.OP_INPUT:
                 work[output] = ca.SX(arguments[inputs[0]])[inputs[1]]
             elif code == ca.OP_OUTPUT:
-                out[self.places[output]] = work[inputs[0]]
+                out[self.program.places[output]] = work[inputs[0]]
             else:
                 work[output] = (ca.SX.unary if len(inputs) == 1 else ca.SX.binary)(code, *(work[i] for i in inputs))
         return out
@@ -156,7 +215,7 @@ class JaxFunction:
         """Takes None for the arguments that come later, computes all that does not depend on them, and returns a function of them."""
         known = {k: self._argument(k, a) for k, a in enumerate(arguments) if a is not None}
         late = [k for k, a in enumerate(arguments) if a is None]
-        work, rest = self._run(self.tape, known, {})
+        work, rest = self._run(self.program.steps, known, {})
 
         def finish(*later):
             both = known | {k: self._argument(k, a) for k, a in zip(late, later, strict=True)}
@@ -174,15 +233,15 @@ class JaxFunction:
         """The results of those instructions whose operands are known, and the other instructions."""
         work, waiting = _Work(work), []
         for step in tape:
-            code, inputs, output, constant = step
+            code, inputs, output, literal = step
             if code == ca.OP_CONST:
-                work[output] = constant
+                work[output] = self.constants[inputs[0]] if inputs else literal
             elif code == ca.OP_INPUT and inputs[0] in arguments:
                 work[output] = arguments[inputs[0]][..., inputs[1]]
             elif code == ca.OP_INPUT or any(i not in work for i in inputs):
                 waiting.append(step)
             elif code == ca.OP_OUTPUT:
-                work["out", self.places[output]] = work[inputs[0]]
+                work["out", self.program.places[output]] = work[inputs[0]]
             else:
                 work[output] = OPERATIONS[code](*work.together(inputs))
         return work, waiting
@@ -196,6 +255,11 @@ class JaxFunction:
             return dense[0]
         stacked = jnp.stack(dense, axis=-1) if dense else jnp.zeros((*batch, 0))
         return _from_columns(stacked, self.shape)
+
+
+jax.tree_util.register_pytree_node(
+    JaxFunction, lambda f: ((f.constants,), f.program), lambda program, leaves: JaxFunction.of(program, *leaves)
+)
 
 
 @functools.lru_cache(maxsize=64)
@@ -225,6 +289,18 @@ def _from_columns(flat, shape):
         return flat
     rows, columns = shape
     return jnp.swapaxes(flat.reshape(*flat.shape[:-1], columns, rows), -1, -2)
+
+
+def _without_constants(tape):
+    """Instructions that number the constants in place of holding them, and these; `LITERAL` ones and exponents stay."""
+    exponents, steps, constants = {step[1][1] for step in tape if step[0] in POWERS}, [], []
+    for code, inputs, output, constant in tape:
+        if code == ca.OP_CONST and constant not in LITERAL and output not in exponents:
+            steps.append((code, (len(constants),), output, None))
+            constants.append(constant)
+        else:
+            steps.append((code, tuple(inputs), output, constant))
+    return tuple(steps), constants
 
 
 def _expand(function):

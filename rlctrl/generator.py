@@ -14,8 +14,8 @@ from rlctrl.tree import record
 
 
 @record(
-    arrays=("p", "low", "high", "rho", "dt"),
-    static=("drift_function", "diffusion_function", "reward_function", "exit_function", "periodic", "exit"),
+    arrays=("p", "low", "high", "rho", "dt", "drift_function", "diffusion_function", "reward_function", "exit_function"),
+    static=("periodic", "exit"),
 )
 @dataclass(frozen=True, eq=False)
 class Generator:

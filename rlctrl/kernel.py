@@ -15,12 +15,13 @@ from rlctrl.tree import record
 
 
 @record(
-    arrays=("p", "low", "high", "gamma", "noise"),
-    static=("update", "reward_function", "exit_function", "target_function", "periodic", "exit"),
+    arrays=("p", "low", "high", "gamma", "noise", "update", "reward_function", "exit_function", "target_function"),
+    static=("periodic", "exit"),
 )
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """X_+ = update(x, u, w; p), wrapped on periodic axes, then the exit rule. A JAX pytree: parameters are traced."""
+    """X_+ = update(x, u, w; p), wrapped on periodic axes, then the exit rule. A JAX pytree: parameters and the constants in its functions are
+    traced."""
 
     p: Any
     low: Any

@@ -16,7 +16,7 @@ from rlctrl.tree import record
 from rlctrl.undefined import undefined
 
 
-@record(static=("function",))
+@record(arrays=("function",))
 @dataclass(frozen=True, eq=False)
 class ClosedValue:
     """V(x) from a CasADi expression."""
@@ -28,7 +28,7 @@ class ClosedValue:
         return self.function(x)
 
 
-@record(static=("function",))
+@record(arrays=("function",))
 @dataclass(frozen=True, eq=False)
 class ClosedQ:
     """Q(x, u) from a CasADi expression."""
@@ -40,7 +40,7 @@ class ClosedQ:
         return self.function(x, u)
 
 
-@record(static=("function",))
+@record(arrays=("function",))
 @dataclass(frozen=True, eq=False)
 class ClosedPolicy(Policy):
     """u = π(x) from a CasADi expression."""
