@@ -20,8 +20,8 @@ from rlctrl.tree import record
 )
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """X_+ = update(x, u, w; p), wrapped on periodic axes, then the exit rule. A JAX pytree: parameters and the constants in its functions are
-    traced."""
+    """X_+ = update(x, u, w; p), wrapped on periodic axes, then the exit rule. A JAX pytree: parameters are traced, and so are the constants
+    in the functions."""
 
     p: Any
     low: Any

@@ -1,7 +1,7 @@
 """Maximum over the inputs: enumerated candidates, then a local search well below their spacing."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,34 +17,38 @@ SHRINK = 0.3  # of its step, per round: 0.3^6 = 7e-4 of the candidate spacing, b
 SWEEPS = 30  # of coordinate ascent on a quadratic of several inputs: error 0.9^30 at a curvature ratio of 20
 
 
-@record(arrays=("candidates", "step", "low", "high"), static=("values",))
+@record(arrays=("candidates", "step", "low", "high", "values"))
 @dataclass(frozen=True, eq=False)
 class InputSet:
-    """Candidates (A, m) over the input box, their spacing per input (0 for finitely many values), the box, and per input its finitely
-    many values in order, or () where it is continuous."""
+    """Candidates (A, m) over the input box, their spacing per input (0 for finitely many values), the box, and per input an array of its
+    finitely many values in order, empty where it is continuous."""
 
     candidates: Any
     step: Any
     low: Any
     high: Any
-    values: tuple[tuple[float, ...], ...]
+    values: tuple
 
     @property
     def continuous(self) -> tuple[int, ...]:
         """Positions of the inputs that are not limited to finitely many values."""
-        return tuple(j for j, values in enumerate(self.values) if not values)
+        return tuple(j for j, values in enumerate(self.values) if not len(values))
 
     def beside(self, u):
         """u (..., m) and, where inputs have finitely many values, the neighbouring ones: (..., B, m)."""
         axes = []
         for j, values in enumerate(self.values):
-            if not values:
+            if j in self.continuous:
                 axes.append([u[..., j]])
                 continue
             table = jnp.asarray(values)
             here = jnp.searchsorted(0.5 * (table[1:] + table[:-1]), u[..., j])
             axes.append([table[jnp.clip(here + k, 0, len(values) - 1)] for k in (-1, 0, 1)])
         return jnp.stack([jnp.stack(combination, -1) for combination in itertools.product(*axes)], -2)
+
+    def enumerated(self) -> "InputSet":
+        """The candidates alone, with nothing between them."""
+        return replace(self, step=np.zeros_like(self.step), values=tuple(np.unique(column) for column in self.candidates.T))
 
 
 def input_set(signals, count) -> InputSet:
@@ -61,7 +65,12 @@ def input_set(signals, count) -> InputSet:
         steps.append(0.0 if signal.values else (signal.high - signal.low) / (int(number) - 1))
     candidates = np.array(list(itertools.product(*axes)))
     low, high = np.array([s.low for s in signals]), np.array([s.high for s in signals])
-    return InputSet(candidates, np.array(steps), low, high, tuple(tuple(sorted(s.values or ())) for s in signals))
+    return InputSet(candidates, np.array(steps), low, high, finite_values(signals))
+
+
+def finite_values(signals) -> tuple:
+    """Per signal the values it can have, in order, none where it is continuous."""
+    return tuple(np.sort(s.values or ()) for s in signals)
 
 
 def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):

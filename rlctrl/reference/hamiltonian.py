@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.maximise import InputSet, input_set, maximise
+from rlctrl.maximise import InputSet, finite_values, input_set, maximise
 from rlctrl.plant import box, finite_box
 from rlctrl.policy import Policy
 from rlctrl.tree import record
@@ -44,7 +44,8 @@ class Hamiltonian:
         curvature = ca.Function("curvature", [x, u, p], [ca.hessian(-reward, u)[0]])
         quadratic = affine and not any(s.values for s in plant.inputs) and _concave(plant, curvature)
         zero = np.zeros(plant.m)
-        inputs = InputSet(zero[None, :], zero, *box(plant.inputs), ((),) * plant.m) if quadratic else input_set(plant.inputs, candidates)
+        whole = InputSet(zero[None, :], zero, *box(plant.inputs), finite_values(plant.inputs))
+        inputs = whole if quadratic else input_set(plant.inputs, candidates)
         return cls(problem.generator, inputs, noise_entries(plant), covariance.nnz() > 0 and ca.depends_on(covariance, u), quadratic)
 
     def without_noise(self):

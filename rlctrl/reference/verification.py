@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rlctrl.maximise import InputSet, maximise
+from rlctrl.maximise import InputSet, finite_values, maximise
 from rlctrl.plant import box, finite_box
 
 CANDIDATES, MOST = 300, 21  # inputs compared with the policy's at every point, about; at most so many along one input
@@ -31,8 +31,7 @@ def around(signals) -> InputSet:
     offsets = np.linspace(-1, 1, count)
     axes = [np.array(s.values) if s.values else offsets * (b - a) for s, a, b in zip(signals, low, high, strict=True)]
     steps = [0.0 if s.values else (b - a) * (offsets[1] - offsets[0]) for s, a, b in zip(signals, low, high, strict=True)]
-    values = tuple(tuple(sorted(s.values or ())) for s in signals)
-    return InputSet(np.array(list(itertools.product(*axes))), np.array(steps), *box(signals), values)
+    return InputSet(np.array(list(itertools.product(*axes))), np.array(steps), *box(signals), finite_values(signals))
 
 
 def outside_inputs(signals, u):
