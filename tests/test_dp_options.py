@@ -360,6 +360,20 @@ def test_a_target_that_cannot_be_reached_is_said():
         rc.solve(problem, rc.GridDP(shape=41, iterations=30))
 
 
+@pytest.mark.parametrize("order", [1, 3])
+def test_states_from_which_the_target_is_out_of_reach_are_said_at_a_discount(order):
+    """x_+ = 2x + u, |u| ≤ 1: from |x| ≥ 1 nothing comes back."""
+    signals = [rc.Signal("x", "m", -3, 3)], [rc.Signal("u", "m", -1, 1)]
+    plant = rc.Plant("doubling", *signals, update=lambda x, u, w, p: 2 * x + u)
+    problem = rc.Problem(plant, lambda x, u: ca.SX(-1), gamma=0.9, target=lambda x: ca.fabs(x[0]) - 0.21)
+    found = rc.solve(problem, rc.GridDP(shape=61, order=order, tolerance=1e-6))
+    (said,) = [note for note in found.notes if "never reaches the target" in note]
+    assert 60 < float(said.split()[1]) < 69.0  # 42 of 61 nodes, but for those whose cells reach inside
+    near = rc.Plant("doubling", [rc.Signal("x", "m", -0.9, 0.9)], signals[1], update=lambda x, u, w, p: 2 * x + u)
+    problem = rc.Problem(near, lambda x, u: ca.SX(-1), gamma=0.9, target=lambda x: ca.fabs(x[0]) - 0.21)
+    assert not any("never reaches" in note for note in rc.solve(problem, rc.GridDP(shape=61, order=order, tolerance=1e-6)).notes)
+
+
 def test_where_no_policy_ends_nothing_is_factorised(capfd):
     """A cart on a grid, its walls closed, under a policy drawn by chance: of this 1 − P SuperLU prints, and of others alike it crashes."""
     nodes = np.linspace(-1, 1, 11)

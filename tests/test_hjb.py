@@ -476,6 +476,12 @@ def test_states_from_which_the_target_is_out_of_reach_are_said():
     assert not found.converged
     assert found.error == np.inf
     assert "nothing reaches the end or the rest state. Give a discount" in found.message
+    discounted = make(lambda x, u: x[0] + u[0], lambda x, u: -1.0, discount=0.5, **options)
+    (said,) = [note for note in rc.solve(discounted, rc.HJB(shape=(41,))).notes if "never reaches the target" in note]
+    nodes = np.linspace(-2, 2, 41)
+    assert float(said.split()[1]) == pytest.approx(100 * np.mean(np.abs(nodes) >= 1), abs=0.1)
+    noisy = make(lambda x, u: x[0] + u[0], lambda x, u: -1.0, discount=0.5, noise=lambda x, u: 0.2, **options)
+    assert not any("never reaches" in note for note in rc.solve(noisy, rc.HJB(shape=(41,))).notes)
 
 
 @pytest.mark.parametrize("low", [-2.0, -1.0])

@@ -21,7 +21,7 @@ from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.checkpoint import Checkpoint
 from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.grid_error import error_terms
-from rlctrl.reference.policy_iteration import PATIENCE, Level, State, evaluate, fixed_policy, horizon_of, policy_iteration
+from rlctrl.reference.policy_iteration import PATIENCE, Level, State, evaluate, fixed_policy, horizon_of, policy_iteration, share_endless
 from rlctrl.reference.refinement import BEYOND
 from rlctrl.reference.two_level import Correction
 from rlctrl.undefined import WITHIN, undefined
@@ -30,6 +30,7 @@ LEVELS = 3  # grids in a nest
 LEAVING, COARSE = 0.01, 0.01  # share of transitions, part of the range of V, from which it is said
 FIRST = 0.02  # a policy from the grid below is evaluated until its residual is this part of what it is there
 START = 0.01  # tolerance of the linear V that splines start from
+GRAPH = 4  # bytes of a search along the transitions, in matrices of a policy
 EXPECTATIONS = ("auto", "transition", "node")
 EVALUATIONS = ("krylov", "successive")
 
@@ -98,7 +99,7 @@ class GridDP:
             solver = LevelSolver(self, problem, grids, _table_bytes(need, limit), input_set(problem.plant.inputs, self.inputs))
             levels = self._climb(solver, bar)
             terms = error_terms(solver, levels)
-        return _reference(problem, levels, terms)
+        return _reference(solver, levels, terms)
 
     def _climb(self, solver, bar):
         """All levels, from coarse to fine; none above one that diverged."""
@@ -253,8 +254,8 @@ class LevelSolver:
         return evaluate(operator, after, accuracy + 1e-15 * float(np.ptp(values)), self.method.evaluation, horizon)
 
 
-def _reference(problem, levels, terms):
-    fine = levels[-1]
+def _reference(solver, levels, terms):
+    problem, fine = solver.problem, levels[-1]
     bellman, value = fine.bellman, fine.bellman.value(fine.values)
     left = bellman.share_leaving(fine.policy)
     rows = [(level.bellman.size, *row) for level in levels for row in level.rows]
@@ -274,17 +275,23 @@ def _reference(problem, levels, terms):
         residual=fine.residual,
         message=BEYOND if fine.converged and np.isinf(terms.get("truncation", 0.0)) else fine.message,
         iterations=sum(len(level.rows) for level in levels),
-        notes=tuple(_notes(left, terms, float(np.ptp(fine.values)), problem.exit)) if fine.converged else (),
+        notes=tuple(_notes(solver, fine, left, terms)) if fine.converged else (),
         history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},
     )
 
 
-def _notes(left, terms, spread, exit_rule):
+def _notes(solver, fine, left, terms):
+    spread, exit_rule = float(np.ptp(fine.values)), solver.problem.exit
     yield f"{100 * left:.2f} % of the transitions from the nodes under the optimal policy left the box."
     if left > LEAVING and exit_rule == "clip":
         yield 'The optimal state leaves the box, where it is projected back: enlarge the box, or pass exit="free" or "absorb".'
     if terms["quadrature"] > COARSE * spread:
         yield f"The noise quadrature is too coarse: doubling it changes V by {terms['quadrature']:.2g}. Raise `quadrature`."
+    bellman = replace(fine.bellman, grid=fine.bellman.grid.with_order(1))  # splines reach beyond the cell that a transition leads to
+    if solver.problem.target is not None and GRAPH * bellman.operator_bytes() <= solver.table_bytes:
+        endless = share_endless(bellman.operator(fine.policy))
+        if endless > 0:
+            yield f"From {100 * endless:.1f} % of the nodes in the box the optimal policy never reaches the target or another end."
 
 
 def _nodes(axis, signal):

@@ -288,6 +288,8 @@ def _notes(problem, level, rest, found, order):
     if problem.kernel.exit != "absorb" and level.leaving:
         effect = "it is reflected there" if problem.exit == "clip" else "V beyond is extrapolated, see the error term `truncation`"
         yield f"On {100 * level.leaving:.1f} % of the nodes of the grid's walls the optimal state leaves the grid: {effect}."
+    if problem.target is not None and problem.gamma < 1 and (share := level.stranded):
+        yield f"From {100 * share:.1f} % of the nodes of the grid the optimal policy never reaches the target or another end."
     if rest is not None:
         pinned = scheme.points[np.argmax(scheme.fixed)]
         yield f"V = 0 was set at x = {pinned.round(6).tolist()}, the node nearest the rest state {rest.round(6).tolist()}."

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 from rlctrl.grid import Grid
 from rlctrl.maximise import InputSet
@@ -15,6 +16,7 @@ from rlctrl.reference.base import evaluate_value
 from rlctrl.reference.chunks import in_chunks
 from rlctrl.reference.howard import BLOCK, Scheme, State, beside_walls, counting, ends
 from rlctrl.reference.refinement import SAFETY, left_by
+from rlctrl.reference.rows import reaching
 from rlctrl.reference.sweep import GridValue
 from rlctrl.tree import record
 
@@ -102,6 +104,13 @@ class Level:
         if trace == 0 or self.state.inverse is None:
             return 0.0
         return float(np.mean(np.abs(self.state.inverse(np.where(self.scheme.fixed, 0.0, 1.0))) * trace > 1e-3))
+
+    @property
+    def stranded(self):
+        """Share of the nodes from which the policy of the monotone scheme reaches no end."""
+        blend, c = self.scheme.blended(0.0), self.low.greedy.c * ~self.scheme.fixed[:, None]
+        ends = self.scheme.fixed | (np.sum(c * blend.out, 1) > 0)
+        return float(np.mean(~reaching(sparse.csr_array(blend.matrix(c)), ends)))
 
     @property
     def judged(self):

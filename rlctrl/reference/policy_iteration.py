@@ -18,7 +18,7 @@ import numpy as np
 
 from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.krylov import bicgstab
-from rlctrl.reference.rows import factors
+from rlctrl.reference.rows import factors, leaving
 from rlctrl.reference.sweep import ended
 
 EVALUATION = 0.003  # a policy is evaluated until its residual is at most this part of that of the improvement before
@@ -196,6 +196,13 @@ def horizon_of(operator) -> float:
         return 1 / (1 - gamma)
     times, solved = summed(operator, (~_over(operator)).astype(float), 1e-3)
     return float(times.max()) if solved and times.min() > -1 and times.max() < LONGEST else float("inf")
+
+
+def share_endless(operator) -> float:
+    """Share of the nodes in the box from which the policy never reaches an end."""
+    bellman = operator.bellman
+    ending = leaving(operator.matrix.whole / float(bellman.kernel.gamma))
+    return float(np.mean(~ending[bellman.judged()]))
 
 
 def summed(operator, right, accuracy):

@@ -47,7 +47,7 @@ def factors(matrix: Any):
     """LU factors of 1 − P, or None where that is singular: some states never leave a set in which no row sums to less than one. They are
     sought beforehand, as SuperLU does not always raise then: it may print, or crash."""
     matrix = sparse.csr_array(matrix)
-    if not _leaves(matrix):
+    if not np.all(leaving(matrix)):
         return None
     try:
         return splu(sparse.csc_matrix(sparse.eye_array(matrix.shape[0]) - matrix))
@@ -55,13 +55,17 @@ def factors(matrix: Any):
         return None
 
 
-def _leaves(matrix: Any):
-    """Whether from every state a row that sums to less than one is reached."""
-    size = matrix.shape[0]
-    ends = np.asarray(1 - matrix @ np.ones(size) > ENDING)
+def leaving(matrix: Any) -> np.ndarray:
+    """From which states a row that sums to less than one is reached, (S,)."""
+    return reaching(matrix, np.asarray(1 - matrix @ np.ones(matrix.shape[0]) > ENDING))
+
+
+def reaching(matrix: Any, ends) -> np.ndarray:
+    """From which states one of the `ends` (S,) is reached along the entries of a matrix, (S,)."""
+    size = len(ends)
     if np.all(ends):
-        return True
+        return ends
     edges = sparse.csr_array((matrix.data != 0, matrix.indices, matrix.indptr), shape=matrix.shape)
     back = sparse.csr_array(sparse.block_array([[edges.T, None], [sparse.csr_array(ends[None]), sparse.csr_array((1, 1), dtype=bool)]]))
     back.eliminate_zeros()
-    return len(csgraph.breadth_first_order(back, size, return_predecessors=False)) == size + 1
+    return np.isin(np.arange(size), csgraph.breadth_first_order(back, size, return_predecessors=False))
