@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import casadi as ca
 import jax
@@ -13,6 +14,8 @@ from scipy import integrate, linalg, stats
 import plants
 import rlctrl as rc
 from rlctrl.problem import _step
+from rlctrl.reference.grid_hamiltonian import best_input, parts
+from rlctrl.reference.sweep import improved, landing
 from rlctrl.simulate import _rollout, half_width
 
 ZERO = lambda x, u: 0 * x[0]
@@ -333,6 +336,29 @@ def test_changed_parameters_change_the_dynamics_and_compile_nothing():
     assert steps[1][1] < steps[0][1] < steps[2][1]
     assert paths[1].x[0, -1, 1] < paths[0].x[0, -1, 1] < paths[2].x[0, -1, 1]
     assert problem.plant.params["gravity"] == 9.81
+
+
+def numbered(weight, dt, torque, values=None):
+    """A pendulum whose every number is another one."""
+    plant = plants.pendulum(torque_max=torque, noise=0.1 * torque)
+    inputs = (rc.Signal("torque", "N m", values=tuple(torque * np.array(values))),) if values else plant.inputs
+    plant = replace(plant, inputs=inputs)
+    return rc.Problem(plant, lambda x, u: -weight * (1 - ca.cos(x[0])) - 0.3 * weight * x[1] ** 2 - u[0] ** 2 / 7, gamma=0.9 + dt, dt=dt)
+
+
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [(rc.GridDP((21, 21), inputs=5), None), (rc.GridDP((21, 21)), (-1, 0, 0.5)), (rc.HJB((21, 21), inputs=5), None)],
+)
+def test_other_numbers_in_a_problem_compile_nothing(method, values):
+    """Weights, sampling time, bounds, finite values and discount are handed to compiled programs, not written into them."""
+    programs = (improved, landing, best_input, parts)
+    rc.solve(numbered(1.3, 0.05, 2.0, values), method)
+    compiled = [program._cache_size() for program in programs]
+    changed = rc.solve(numbered(2.6, 0.04, 3.0, values), method)
+    assert [program._cache_size() for program in programs] == compiled
+    jax.clear_caches()
+    np.testing.assert_array_equal(changed.V([0.4, 1.0]), rc.solve(numbered(2.6, 0.04, 3.0, values), method).V([0.4, 1.0]))
 
 
 def test_changed_parameters_keep_every_other_part_of_the_problem():
