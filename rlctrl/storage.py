@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, require
 from rlctrl.interrupts import undone
 from rlctrl.tree import RECORDS, assemble
+
+STALE = 60.0  # seconds without a byte after which a half-written file counts as one of a killed process
 
 
 def save_record(value, path) -> Path:
@@ -54,6 +58,7 @@ def _npz(path) -> Path:
 def write_whole(path, write):
     """Call `write(binary file)` on a temporary neighbour of `path`, then move it into place."""
     path = Path(path)
+    _forget(path)
     temporary = path.parent / f".{path.name}-{secrets.token_hex(4)}"
     with undone(lambda: _drop(temporary)):
         try:
@@ -63,6 +68,14 @@ def write_whole(path, write):
         except BaseException:
             _drop(temporary)
             raise
+
+
+def _forget(path):
+    """Drop what killed writes of this file have left; what is younger may still be written to."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}-{'[0-9a-f]' * 8}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
 
 
 def _drop(temporary):

@@ -3,6 +3,7 @@
 import csv
 import ctypes
 import json
+import os
 import shutil
 import subprocess
 import warnings
@@ -83,6 +84,17 @@ def damaged(path):
     content["plant"]["functions"]["drift"] = content["plant"]["functions"]["drift"][:-5] + "xxxxx"
     yield json.dumps(content), "must be undamaged"
     yield forged(content), "this version of CasADi reads; got drift"
+
+
+def test_what_a_killed_write_left_goes_with_the_next_one_but_nothing_else(tmp_path):
+    path = tmp_path / "plant[1].json"
+    old, young, other = (tmp_path / name for name in (".plant[1].json-0123abcd", ".plant[1].json-89abcdef", ".plant[1].json-reserved"))
+    for left in (old, young, other):
+        left.write_bytes(b"half")
+    for left in (old, other):
+        os.utime(left, times=(0, 0))
+    plants.pendulum().save(path)
+    assert sorted(tmp_path.iterdir()) == sorted([young, other, path])
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):

@@ -14,7 +14,7 @@ from rlctrl.axis import ORDERS, make_axis
 from rlctrl.errors import free_memory, require, require_number, require_numbers, require_whole, strict
 from rlctrl.grid import Grid, continued, nearest_nodes
 from rlctrl.kinds import FilePath, is_list, is_path, is_whole
-from rlctrl.maximise import InputSet, input_set
+from rlctrl.maximise import input_set
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.bellman import Bellman
@@ -96,7 +96,7 @@ class GridDP:
         need, limit = self._memory(problem)
         grids = self.grids(problem)
         with Progress(f"GridDP ({need / 2**30:.2f} GiB and matrices)", progress) as bar:
-            solver = LevelSolver(self, problem, grids, _table_bytes(need, limit), input_set(problem.plant.inputs, self.inputs))
+            solver = LevelSolver(self, problem, grids, _table_bytes(need, limit))
             levels = self._climb(solver, bar)
             terms = error_terms(solver, levels)
         return _reference(solver, levels, terms)
@@ -186,13 +186,14 @@ class GridDP:
 
 @dataclass(frozen=True)
 class LevelSolver:
-    """Solves single grids of one problem by one method; `capacity` is the shape its compiled functions are made for."""
+    """Solves single grids of one problem by one method; `capacity` is the shape its compiled functions are made for. `enumerated`: inputs
+    are not searched between their candidates."""
 
     method: GridDP
     problem: Any
     grids: list
     table_bytes: float
-    inputs: InputSet
+    enumerated: bool = False
 
     @property
     def capacity(self):
@@ -203,7 +204,9 @@ class LevelSolver:
         """The Bellman operator on one of the grids."""
         problem, method = self.problem, self.method
         rule = problem.plant.law.quadrature(method.quadrature)
-        bellman = Bellman(problem.kernel, grid, self.inputs, rule, self.capacity, 0.5 * self.table_bytes)
+        inputs = input_set(problem.plant.inputs, method.inputs)
+        inputs = inputs.enumerated() if self.enumerated else inputs
+        bellman = Bellman(problem.kernel, grid, inputs, rule, self.capacity, 0.5 * self.table_bytes)
         first = method.expectation == "node" or (method.expectation == "auto" and method.order > 1 and len(rule[1]) > 1 and self.additive)
         return noise_first(bellman) if first else bellman
 
@@ -240,7 +243,7 @@ class LevelSolver:
         elif below is None and self.method.order > 1:  # a monotone scheme finds the way from nothing, splines may not
             linear = replace(self.method, order=1, expectation="auto", tolerance=max(START, self.method.tolerance))
             grid = bellman.grid.with_order(1)
-            found = replace(self, method=linear, grids=[grid], inputs=self.inputs.enumerated()).solve(grid, None)
+            found = replace(self, method=linear, grids=[grid], enumerated=True).solve(grid, None)
             values, policy = found.values, found.policy
         return State(values, np.asarray(policy))
 
