@@ -1,7 +1,7 @@
 """Maximum over the inputs: enumerated candidates, then a local search well below their spacing."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -45,10 +45,6 @@ class InputSet:
             here = jnp.searchsorted(0.5 * (table[1:] + table[:-1]), u[..., j])
             axes.append([table[jnp.clip(here + k, 0, len(values) - 1)] for k in (-1, 0, 1)])
         return jnp.stack([jnp.stack(combination, -1) for combination in itertools.product(*axes)], -2)
-
-    def enumerated(self) -> "InputSet":
-        """The candidates alone, with nothing between them."""
-        return replace(self, step=np.zeros_like(self.step), values=tuple(np.unique(column) for column in self.candidates.T))
 
 
 def input_set(signals, count) -> InputSet:

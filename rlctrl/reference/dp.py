@@ -186,14 +186,12 @@ class GridDP:
 
 @dataclass(frozen=True)
 class LevelSolver:
-    """Solves single grids of one problem by one method; `capacity` is the shape its compiled functions are made for. `enumerated`: inputs
-    are not searched between their candidates."""
+    """Solves single grids of one problem by one method; `capacity` is the shape its compiled functions are made for."""
 
     method: GridDP
     problem: Any
     grids: list
     table_bytes: float
-    enumerated: bool = False
 
     @property
     def capacity(self):
@@ -204,9 +202,7 @@ class LevelSolver:
         """The Bellman operator on one of the grids."""
         problem, method = self.problem, self.method
         rule = problem.plant.law.quadrature(method.quadrature)
-        inputs = input_set(problem.plant.inputs, method.inputs)
-        inputs = inputs.enumerated() if self.enumerated else inputs
-        bellman = Bellman(problem.kernel, grid, inputs, rule, self.capacity, 0.5 * self.table_bytes)
+        bellman = Bellman(problem.kernel, grid, input_set(problem.plant.inputs, method.inputs), rule, self.capacity, 0.5 * self.table_bytes)
         first = method.expectation == "node" or (method.expectation == "auto" and method.order > 1 and len(rule[1]) > 1 and self.additive)
         return noise_first(bellman) if first else bellman
 
@@ -243,7 +239,7 @@ class LevelSolver:
         elif below is None and self.method.order > 1:  # a monotone scheme finds the way from nothing, splines may not
             linear = replace(self.method, order=1, expectation="auto", tolerance=max(START, self.method.tolerance))
             grid = bellman.grid.with_order(1)
-            found = replace(self, method=linear, grids=[grid], enumerated=True).solve(grid, None)
+            found = replace(self, method=linear, grids=[grid]).solve(grid, None)
             values, policy = found.values, found.policy
         return State(values, np.asarray(policy))
 
