@@ -214,8 +214,7 @@ def test_without_room_for_matrices_the_answer_is_the_same(known):
     assert np.max(np.abs(roomy.V(x) - small.V(x))) <= bound + 1e-12
 
 
-@pytest.mark.parametrize(("order", "most", "nodes"), [(3, 10, 15), (3, 100, 41), (5, 10, 41), (5, 100, 15)])
-def test_inputs_that_lead_far_out_of_the_grid_do_no_harm(order, most, nodes):
+def wide_inputs(most):
     """LQ on R², inputs wide enough to jump over the whole box in a step: a spline far beyond its nodes would promise anything."""
     plant = rc.Plant(
         name="double integrator",
@@ -224,7 +223,19 @@ def test_inputs_that_lead_far_out_of_the_grid_do_no_harm(order, most, nodes):
         drift=lambda x, u, p: ca.vertcat(x[1], u[0]),
         diffusion=lambda x, u, p: ca.vertcat(0, 0.1),
     )
-    problem = rc.Problem(plant, lambda x, u: -0.1 * (ca.sumsqr(x) + 0.1 * u[0] ** 2), gamma=0.95, dt=0.1, exit="free")
+    return rc.Problem(plant, lambda x, u: -0.1 * (ca.sumsqr(x) + 0.1 * u[0] ** 2), gamma=0.95, dt=0.1, exit="free")
+
+
+def test_sweeps_that_overflow_are_said_without_a_warning():
+    found = rc.solve(wide_inputs(10), rc.GridDP(shape=(15, 15), order=5, evaluation="successive"), on_failure="return")
+    assert not found.converged
+    assert found.error == np.inf
+    assert "V grows without bound" in found.message
+
+
+@pytest.mark.parametrize(("order", "most", "nodes"), [(3, 10, 15), (3, 100, 41), (5, 10, 41), (5, 100, 15)])
+def test_inputs_that_lead_far_out_of_the_grid_do_no_harm(order, most, nodes):
+    problem = wide_inputs(most)
     found, exact = rc.solve(problem, rc.GridDP(shape=(nodes, nodes), order=order)), rc.solve(problem, rc.Riccati())
     x = RNG(0).uniform(-1, 1, (1000, 2))
     true = np.max(np.abs(found.V(x) - exact.V(x)))

@@ -158,6 +158,7 @@ def _advice(bellman, gamma, horizon, bound):
     return "Raise `iterations`." if np.isfinite(bound) else "Scale the reward down, or lower `gamma`."
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of a V that diverges, which the caller sees
 def evaluate(operator, values, accuracy, how, horizon) -> np.ndarray:
     """V^π (S,) from `values`, until |T^π V − V| ≤ `accuracy` or nothing is gained any more; `horizon`: see `horizon_of`."""
     gamma, endless = float(operator.bellman.kernel.gamma), not operator.bellman.kernel.can_end
