@@ -94,16 +94,14 @@ OPERATIONS = {
     ca.OP_REMAINDER: _remainder,
 }
 OPCODE_NAMES = {getattr(ca, name): name for name in dir(ca) if name.startswith("OP_")}
-
-
-LITERAL = (0.0, 1.0, -1.0)  # constants that XLA simplifies by; exponents too
 POWERS = (ca.OP_POW, ca.OP_CONSTPOW)
+LITERAL = (0.0, 1.0, -1.0)  # constants that XLA simplifies expressions by; so it does by exponents
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
-    """What a function does, without its numbers: shape of the result, sizes of the arguments, and instructions (opcode, inputs, output,
-    literal), where inputs of OP_CONST number the constant, if it is no literal; `places`: dense position of each stored output."""
+    """What a function does, whatever its constants: `shape` of the result, `sizes` of the arguments, `steps` (opcode, inputs, output,
+    literal), where OP_CONST has the number of its constant as input or else a literal; `places`: dense position of each stored output."""
 
     shape: tuple[int, ...]
     sizes: tuple[int, ...]

@@ -54,8 +54,8 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
         elif places is None:
             u, v = maximise(q, inputs, start, rounds)
         else:
-            landed = grid.evaluate_at(coefficients, places)
-            landed = _shunned(landed, _beyond(grid, places), _beyond(grid, places)) if strays else landed
+            landed, far = grid.evaluate_at(coefficients, places), _beyond(grid, places)
+            landed = _shunned(landed, far, far) if strays else landed
             values = kernel.reward(x[:, None], candidates) + kernel.gamma * landed
             values = values if finite else jnp.concatenate([values, q(old[:, None])], 1)
             u, v = maximise(q, inputs, start, rounds, values)
