@@ -176,7 +176,7 @@ def _grid_value(value):
 
 
 def _grid_policy(policy):
-    finite = any(policy.inputs.values)
+    finite = len(policy.inputs.continuous) < len(policy.inputs.values)
     require(
         not finite, "thing", "must have no inputs of finitely many values to become a CasADi Function", "GridPolicy", "Export ref.value."
     )
