@@ -110,7 +110,7 @@ def gaps(make, features, actor):
     exact = rc.solve(problem, method)
     critic = rc.Critic(hidden=(), features=features(problem) if callable(features) else features, scale=0.01)
     scheme = rc.ReplayTD(memory=1024, exploration=4.0, refresh=2, renew=2, snapshots=2, **BATCH)
-    runs = rc.train(problem, critic, actor, scheme, steps=100, seed=range(10))
+    runs = rc.train(problem, critic, actor, scheme, steps=50, seed=range(10))
     high = np.array([s.high for s in problem.plant.states])
     x0 = np.random.default_rng(5).uniform(-high, high, (64, len(high)))
     best = exact.V(x0).mean()
