@@ -3,6 +3,7 @@
 Every policy is a JAX pytree with `act(x)`: (..., n) → (..., m), usable inside compiled loops; calling it takes and returns NumPy arrays.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -142,18 +143,19 @@ class LookaheadPolicy(Policy):
         return maximise(lambda u: self.kernel.backup(self.value.at, x[..., None, :], u, self.rule), self.inputs, start)[0]
 
 
-@record(static=("function", "m", "traceable"))
+@record(static=("function", "m", "trace"))
 @dataclass(frozen=True, eq=False)
 class FunctionPolicy(Policy):
-    """A user's function (batch, n) → (batch, m); one that JAX cannot trace is called back on the host, which is slower."""
+    """A user's function (batch, n) → (batch, m). `trace`: what JAX found in it, so that it is compiled anew once numbers it takes from
+    elsewhere have changed; None for one that JAX cannot trace, which is called back on the host, which is slower."""
 
     function: Callable
     m: int
-    traceable: bool
+    trace: str | None
 
     def act(self, x):
         rows, inputs = lambda x: x.reshape(-1, x.shape[-1]), (*x.shape[:-1], self.m)
-        if self.traceable:
+        if self.trace is not None:
             return jnp.asarray(self.function(rows(x)), jnp.float64).reshape(inputs)
         on_host = lambda y: np.asarray(self.function(rows(np.asarray(y))), float).reshape(*y.shape[:-1], self.m)
         return jax.pure_callback(on_host, jax.ShapeDtypeStruct(inputs, jnp.float64), x, vmap_method="expand_dims")
@@ -167,11 +169,11 @@ def as_policy(policy, n, m) -> Policy:
         return policy
     require(callable(policy), "policy", "must be a function x → u", policy, "Pass ref.policy or a Python function.")
     try:
-        shape, traceable = jax.eval_shape(lambda x: jnp.asarray(policy(x), jnp.float64), probe).shape, True
+        shape, trace = _traced(policy, probe)
     except Exception:
-        shape, traceable = _host_shape(policy, n), False
+        shape, trace = _host_shape(policy, n), None
     require(shape == (2, m), "policy", f"must map states (batch, {n}) to inputs (batch, {m})", shape, "Work on the last axis: x[..., 0].")
-    return FunctionPolicy(policy, m, traceable)
+    return FunctionPolicy(policy, m, trace)
 
 
 def _require_fitting(policy, probe, m):
@@ -184,6 +186,13 @@ def _require_fitting(policy, probe, m):
     found = f"a {type(policy).__name__} of {policy.n or 'other'} states" if shape is None else shape
     rule = f"must map states (batch, {n}) to inputs (batch, {m})"
     require(shape == (2, m), "policy", rule, found, "Use one made for this problem.")
+
+
+def _traced(function, probe):
+    """The shape of what a function makes of the probe, and a hash of the steps and numbers that JAX finds in it."""
+    found = jax.make_jaxpr(lambda x: jnp.asarray(function(x), jnp.float64))(probe)
+    numbers = [np.asarray(array).tobytes() for array in found.consts]
+    return found.out_avals[0].shape, hashlib.sha256(b"".join([str(found).encode(), *numbers])).hexdigest()
 
 
 def _host_shape(policy, n):

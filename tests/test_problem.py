@@ -509,6 +509,17 @@ def test_host_function_gives_the_same_path_as_a_traceable_one():
     np.testing.assert_allclose(paths[0].x, paths[1].x, rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.parametrize("inside", ["array", "number"])
+def test_a_function_whose_numbers_changed_is_followed_by_what_it_computes_now(inside):
+    gain = np.array([0.3])
+    function = {"array": lambda x: x[..., :1] * gain, "number": lambda x: x[..., :1] * float(gain[0])}[inside]
+    paths = []
+    for gain[0] in (0.3, -0.2):
+        paths.append(rc.simulate(ruled("free", False), function, [1.0, 0.0], steps=2))
+    assert paths[0].u[0, 0] == 0.3
+    assert paths[1].u[0, 0] == -0.2
+
+
 def test_one_start_is_a_batch_of_one_and_time_comes_before_the_coordinate():
     path = rc.simulate(pendulum(0.03, noise=0.3), STILL, [0.1, 0.0], steps=3)
     assert (path.x.shape, path.u.shape, path.r.shape) == ((1, 4, 2), (1, 3, 1), (1, 3))
