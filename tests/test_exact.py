@@ -41,6 +41,13 @@ def test_a_policy_that_is_not_optimal_is_refused(made):
         rc.solve(problem, rc.Exact(V=V, policy=lambda x: 0.5 * method.policy(x)))
 
 
+def test_a_value_that_is_undefined_somewhere_is_refused_as_such(made):
+    problem, method = made
+    undefined = rc.Exact(V=lambda x: V(x) + ca.sqrt(2.9 - x[0]), policy=method.policy)
+    with pytest.raises(rc.InputError, match=r"`V` must be finite, and so must policy and Q; at x=.*Mend the expressions, or move"):
+        rc.solve(problem, undefined)
+
+
 def test_a_wrong_closed_form_of_q_is_refused(made):
     problem, method = made
     with pytest.raises(rc.InputError, match="Bellman"):

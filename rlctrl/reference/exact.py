@@ -162,8 +162,10 @@ class Exact:
         if not len(gap):
             return 0.0
         worst = int(np.argmax(np.abs(gap)))  # NaN, if there is one
-        if not np.isfinite(gap[worst]) and (found := undefined(problem, x, inputs)):
-            raise InputError(found)
+        if not np.isfinite(gap[worst]):
+            found = undefined(problem, x, inputs)
+            where = f"`V` must be finite, and so must policy and Q; at x={x[worst].round(4).tolist()} the residual is {gap[worst]:.3g}"
+            raise InputError(found or f"{where}. Mend the expressions, or move the box to where they are defined.")
         if not abs(gap[worst]) <= self.tolerance * scale:
             raise InputError(
                 f"`V` must solve the {self._equation} equation; at x={x[worst].round(4).tolist()} the residual is {gap[worst]:.3g}, "
