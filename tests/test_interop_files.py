@@ -209,6 +209,8 @@ def test_c_source_compiles_and_agrees(problem, reference, grid_value, tmp_path):
         np.testing.assert_allclose(both(outside), both(function), rtol=1e-12, atol=1e-12)
     with pytest.raises(rc.InputError, match=r"`path` must end in \.c"):
         write_c(q, tmp_path / "critic.txt", problem)
+    with pytest.raises(rc.InputError, match=r"`path` must be a letter, then .*; got 'my-critic\.c'"):
+        write_c(q, tmp_path / "my-critic.c", problem)
 
 
 def test_the_c_source_can_be_called_without_casadi(reference, tmp_path):

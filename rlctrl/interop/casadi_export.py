@@ -75,6 +75,8 @@ def write_c(thing, path: FilePath, problem: Problem | None = None) -> Path:
     function = thing if isinstance(thing, ca.Function) else as_casadi(thing, problem)
     path = Path(path)
     require(path.suffix == ".c", "path", "must end in .c", str(path), "Name it e.g. critic.c.")
+    fits = ca.Function.check_name(path.stem)  # CasADi names what is inside after the file
+    require(fits, "path", "must be a letter, then letters, digits and single underscores", path.name, "Name it e.g. critic.c.")
     with temporary_folder() as folder:  # CasADi takes a bare name and the folder apart
         generator = ca.CodeGenerator(path.name)
         generator.add(function)
