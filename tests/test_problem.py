@@ -520,6 +520,15 @@ def test_a_function_whose_numbers_changed_is_followed_by_what_it_computes_now(in
     assert paths[1].u[0, 0] == -0.2
 
 
+def test_a_function_is_compiled_once_however_often_it_is_used():
+    """Of `relu` JAX's trace names an object by its address."""
+    function = lambda x: jax.nn.relu(x[..., :1])
+    first = rc.simulate(ruled("free", False), function, [1.0, 0.0], steps=2)
+    compiled = _rollout._cache_size()
+    np.testing.assert_array_equal(rc.simulate(ruled("free", False), function, [1.0, 0.0], steps=2).x, first.x)
+    assert _rollout._cache_size() == compiled
+
+
 def test_one_start_is_a_batch_of_one_and_time_comes_before_the_coordinate():
     path = rc.simulate(pendulum(0.03, noise=0.3), STILL, [0.1, 0.0], steps=3)
     assert (path.x.shape, path.u.shape, path.r.shape) == ((1, 4, 2), (1, 3, 1), (1, 3))
