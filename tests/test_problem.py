@@ -521,7 +521,6 @@ def test_a_function_whose_numbers_changed_is_followed_by_what_it_computes_now(in
 
 
 def test_a_function_is_compiled_once_however_often_it_is_used():
-    """Of `relu` JAX's trace names an object by its address."""
     function = lambda x: jax.nn.relu(x[..., :1])
     first = rc.simulate(ruled("free", False), function, [1.0, 0.0], steps=2)
     compiled = _rollout._cache_size()
