@@ -5,13 +5,14 @@ Every policy is a JAX pytree with `act(x)`: (..., n) → (..., m), usable inside
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from rlctrl.errors import InputError, first_line, require, require_numbers, require_points, strict
 from rlctrl.maximise import InputSet, maximise
@@ -143,19 +144,50 @@ class LookaheadPolicy(Policy):
         return maximise(lambda u: self.kernel.backup(self.value.at, x[..., None, :], u, self.rule), self.inputs, start)[0]
 
 
-@record(static=("function", "m", "trace"))
+@dataclass(frozen=True)
+class Traced:
+    """A user's function. Two are equal, and compiled once, if they have the same code and JAX finds the same `steps` and numbers in them: a
+    lambda written anew for every call, but not one whose captured numbers have changed. `code` is the function itself where that does
+    not tell: where it calls back from what JAX compiles, and where JAX cannot trace it (`steps` None)."""
+
+    function: Callable = field(compare=False)
+    code: Any
+    steps: str | None
+
+    @classmethod
+    def of(cls, function, probe) -> "tuple[Traced, tuple]":
+        """With the shape of what it makes of the probe."""
+        found = jax.make_jaxpr(lambda x: jnp.asarray(function(x), jnp.float64))(probe)
+        steps, numbers = str(found), [np.asarray(array).tobytes() for array in _constants(found)]
+        code = function if "callback" in steps else getattr(function, "__code__", function)
+        return cls(function, code, hashlib.sha256(b"".join([steps.encode(), *numbers])).hexdigest()), found.out_avals[0].shape
+
+
+def _constants(traced):
+    """The arrays in what JAX traced, and in the functions inside."""
+    yield from getattr(traced, "consts", ())
+    for step in getattr(traced, "jaxpr", traced).eqns:
+        for inside in jax.tree.leaves(list(step.params.values())):
+            if isinstance(inside, ClosedJaxpr | Jaxpr):
+                yield from _constants(inside)
+
+
+@record(static=("traced", "m"))
 @dataclass(frozen=True, eq=False)
 class FunctionPolicy(Policy):
-    """A user's function (batch, n) → (batch, m). `trace`: what JAX found in it, so that it is compiled anew once numbers it takes from
-    elsewhere have changed; None for one that JAX cannot trace, which is called back on the host, which is slower."""
+    """A user's function (batch, n) → (batch, m); one that JAX cannot trace is called back on the host, which is slower."""
 
-    function: Callable
+    traced: Traced
     m: int
-    trace: str | None
+
+    @property
+    def function(self):
+        """The function."""
+        return self.traced.function
 
     def act(self, x):
         rows, inputs = lambda x: x.reshape(-1, x.shape[-1]), (*x.shape[:-1], self.m)
-        if self.trace is not None:
+        if self.traced.steps is not None:
             return jnp.asarray(self.function(rows(x)), jnp.float64).reshape(inputs)
         on_host = lambda y: np.asarray(self.function(rows(np.asarray(y))), float).reshape(*y.shape[:-1], self.m)
         return jax.pure_callback(on_host, jax.ShapeDtypeStruct(inputs, jnp.float64), x, vmap_method="expand_dims")
@@ -169,11 +201,11 @@ def as_policy(policy, n, m) -> Policy:
         return policy
     require(callable(policy), "policy", "must be a function x → u", policy, "Pass ref.policy or a Python function.")
     try:
-        shape, trace = _traced(policy, probe)
+        traced, shape = Traced.of(policy, probe)
     except Exception:
-        shape, trace = _host_shape(policy, n), None
+        traced, shape = Traced(policy, policy, None), _host_shape(policy, n)
     require(shape == (2, m), "policy", f"must map states (batch, {n}) to inputs (batch, {m})", shape, "Work on the last axis: x[..., 0].")
-    return FunctionPolicy(policy, m, trace)
+    return FunctionPolicy(traced, m)
 
 
 def _require_fitting(policy, probe, m):
@@ -186,13 +218,6 @@ def _require_fitting(policy, probe, m):
     found = f"a {type(policy).__name__} of {policy.n or 'other'} states" if shape is None else shape
     rule = f"must map states (batch, {n}) to inputs (batch, {m})"
     require(shape == (2, m), "policy", rule, found, "Use one made for this problem.")
-
-
-def _traced(function, probe):
-    """The shape of what a function makes of the probe, and a hash of the steps and numbers that JAX finds in it, wherever they lie."""
-    found = jax.make_jaxpr(lambda x: jnp.asarray(function(x), jnp.float64))(probe)
-    numbers = [np.asarray(array).tobytes() for array in found.consts]
-    return found.out_avals[0].shape, hashlib.sha256(b"".join([str(found).encode(), *numbers])).hexdigest()
 
 
 def _host_shape(policy, n):

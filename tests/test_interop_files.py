@@ -168,7 +168,7 @@ def test_what_needs_a_search_is_refused_by_name(problem, reference):
     for thing, said in (
         (reference, "Reference has none"),
         (problem.plant, "Plant has none"),
-        (rc.policy.FunctionPolicy(np.sin, 1, None).clipped(-1, 1), "must clip a linear or Actor policy"),
+        (rc.policy.as_policy(lambda x: x[:, :1], 2, 1).clipped(-1, 1), "must clip a linear or Actor policy"),
     ):
         with pytest.raises(rc.InputError, match=said):
             as_casadi(thing)

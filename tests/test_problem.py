@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import casadi as ca
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, linalg, stats
 
 import plants
 import rlctrl as rc
+from rlctrl.policy import Traced
 from rlctrl.problem import _step
 from rlctrl.reference.grid_hamiltonian import best_input, parts
 from rlctrl.reference.sweep import improved, landing
@@ -520,12 +522,44 @@ def test_a_function_whose_numbers_changed_is_followed_by_what_it_computes_now(in
     assert paths[1].u[0, 0] == -0.2
 
 
-def test_a_function_is_compiled_once_however_often_it_is_used():
-    function = lambda x: jax.nn.relu(x[..., :1])
-    first = rc.simulate(ruled("free", False), function, [1.0, 0.0], steps=2)
-    compiled = _rollout._cache_size()
-    np.testing.assert_array_equal(rc.simulate(ruled("free", False), function, [1.0, 0.0], steps=2).x, first.x)
-    assert _rollout._cache_size() == compiled
+def test_a_function_written_anew_for_every_call_is_compiled_once():
+    compiled, gains = [], (0.3, -0.2, 0.3)
+    for gain in gains:
+        path = rc.simulate(ruled("free", False), lambda x, gain=gain: jax.nn.relu(gain * x[..., :1]), [1.0, 0.0], steps=2)
+        compiled.append(_rollout._cache_size())
+        assert path.u[0, 0] == max(gain, 0.0)
+    assert compiled[0] + 1 == compiled[1] == compiled[2]
+
+
+INSIDE = {
+    "jit": lambda f: jax.jit(f),
+    "jit in jit": lambda f: jax.jit(lambda x: jax.jit(f)(x) + 1),
+    "checkpoint": lambda f: jax.checkpoint(f),
+    "vmap": lambda f: jax.vmap(f),
+    "scan": lambda f: lambda x: jax.lax.scan(lambda y, _: (f(y), None), x, length=3)[0],
+    "cond": lambda f: lambda x: jax.lax.cond(x[0, 0] > 0, jax.jit(f), lambda y: y, x),
+    "while": lambda f: lambda x: jax.lax.while_loop(lambda y: y[0, 0] > 0, jax.jit(f), x),
+}
+
+
+@pytest.mark.parametrize("inside", INSIDE.values(), ids=INSIDE)
+def test_numbers_deep_inside_a_function_count(inside):
+    def traced(number):
+        table = np.full(2, number)
+        function = inside(lambda x: x @ np.diag(table) - jnp.asarray(table))
+        return Traced.of(lambda x: function(x)[..., :1], jax.ShapeDtypeStruct((2, 2), float))[0]
+
+    assert traced(0.3) == traced(0.3)
+    assert hash(traced(0.3)) == hash(traced(0.3))
+    assert traced(0.3) != traced(0.4)
+
+
+def test_a_function_that_calls_back_is_itself_alone():
+    shape = jax.ShapeDtypeStruct((1, 1), float)
+    for gain in (0.3, -0.2):
+        back = lambda x, gain=gain: gain * x[:, :1]
+        function = lambda x, back=back: jax.pure_callback(back, shape if len(x) == 1 else jax.ShapeDtypeStruct((2, 1), float), x)
+        assert rc.simulate(ruled("free", False), function, [1.0, 0.0], steps=2).u[0, 0] == gain
 
 
 def test_one_start_is_a_batch_of_one_and_time_comes_before_the_coordinate():
