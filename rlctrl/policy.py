@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from rlctrl.errors import InputError, first_line, require, require_numbers, require_points, strict
 from rlctrl.maximise import InputSet, maximise
-from rlctrl.tree import record
+from rlctrl.tree import record, saved
 
 
 class Policy:
@@ -144,6 +144,7 @@ class LookaheadPolicy(Policy):
         return maximise(lambda u: self.kernel.backup(self.value.at, x[..., None, :], u, self.rule), self.inputs, start)[0]
 
 
+@saved
 @dataclass(frozen=True)
 class Traced:
     """A user's function. Two are equal, and compiled once, if they have the same code and JAX finds the same `steps` and numbers in them: a

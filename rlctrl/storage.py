@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import glob
 import hashlib
 import json
@@ -113,29 +114,42 @@ def _moved(temporary, path):
 
 
 def fingerprint(value) -> str:
-    """A hash of a record, or of lists of records and numbers: equal for equal contents."""
+    """A hash of a record, or of lists of records and numbers: equal for equal contents. What files cannot hold, as functions, counts by its
+    name."""
     arrays: dict[str, np.ndarray] = {}
-    digest = hashlib.sha256(json.dumps(_encode(value, arrays)).encode())
+    digest = hashlib.sha256(json.dumps(_encode(value, arrays, _named)).encode())
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
-def _encode(value, arrays):
+def _named(value):
+    return {"named": getattr(value, "__qualname__", type(value).__qualname__)}
+
+
+def _refused(value):
+    require(False, "path", "cannot hold this value", type(value).__name__, "Save arrays and records only.")
+
+
+def _encode(value, arrays, foreign=_refused):
+    """Nested lists for JSON, arrays by their keys in `arrays`; `foreign` encodes what is no record, number or array."""
+    inner = functools.partial(_encode, arrays=arrays, foreign=foreign)
     if dataclasses.is_dataclass(value) and type(value).__name__ in RECORDS:
-        fields = {f.name: _encode(getattr(value, f.name), arrays) for f in dataclasses.fields(value)}
+        fields = {f.name: inner(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"record": [type(value).__name__, fields]}
     if isinstance(value, JaxFunction):
         return {"function": value.parts()}
     if isinstance(value, tuple | list):
-        return {"tuple": [_encode(v, arrays) for v in value]}
+        return {"tuple": [inner(v) for v in value]}
     if isinstance(value, dict):
-        return {"dict": {k: _encode(v, arrays) for k, v in value.items()}}
+        return {"dict": {k: inner(v) for k, v in value.items()}}
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    array = np.asarray(value)
+    if array.dtype == object:
+        return foreign(value)
     key = f"a{len(arrays)}"
-    arrays[key] = np.asarray(value)
-    require(arrays[key].dtype != object, "path", "cannot hold this value", type(value).__name__, "Save arrays and records only.")
+    arrays[key] = array
     return {"array": key}
 
 

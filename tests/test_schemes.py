@@ -1,5 +1,6 @@
 """Targets, update rules, data, actor and checkpoints of a training: identities, slow loops written out, bias where theory says so."""
 
+import copy
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 import plants
 import rlctrl as rc
+from rlctrl.casadi_jax import JaxFunction
 from rlctrl.critic.actor import first_actor_state, improved
 from rlctrl.critic.checkpoint import Checkpoint
 from rlctrl.critic.features import feature_map
@@ -21,8 +23,10 @@ from rlctrl.critic.rules import normal_equations
 from rlctrl.critic.td import Objective, Transitions, data_vector, mean_coefficients, replay_gradient, td_errors
 from rlctrl.critic.train import _loop
 from rlctrl.maximise import input_set
+from rlctrl.policy import GreedyPolicy
+from rlctrl.reference.exact import ClosedPolicy
 
-PLANT = plants.pendulum()
+PLANT, SPRING = plants.pendulum(), plants.double_integrator()
 SIGNALS = PLANT.states + PLANT.inputs
 
 
@@ -334,6 +338,37 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, lqr
     weak = replace(plant, inputs=[replace(plant.inputs[0], low=-0.1, high=0.1)])
     with pytest.raises(rc.InputError, match="`checkpoint` must belong to this run"):
         rc.train(problem()._with_plant(weak), critic, rc.Actor(hidden=4), scheme, steps=60, checkpoint=kept)
+
+
+def law(expression):
+    """A policy as a CasADi expression of x."""
+    x = ca.SX.sym("x", 2)
+    return ClosedPolicy(JaxFunction(ca.Function("law", [x], [expression(x)]), (1,)))
+
+
+def gained(gain):
+    """A policy as a function of Python."""
+    return lambda x: gain * x[..., :1]
+
+
+FIRST, SECOND = (law(lambda x, k=k: -x[k]) for k in (0, 1))
+GREEDY = [
+    GreedyPolicy(CriticQ(rc.Critic(hidden=2, activation=name).network(SPRING), np.ones(10)), input_set(SPRING.inputs, 3))
+    for name in ("tanh", "softplus")
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "other"),
+    [(FIRST, SECOND), (law(lambda x: -2 * x[0]), law(lambda x: -3 * x[0])), (FIRST.clipped(-1, 1), SECOND.clipped(-1, 1)), GREEDY, (gained(-1.0), gained(-2.0))],
+)
+def test_a_checkpoint_belongs_to_all_of_its_policy(tmp_path, policy, other):
+    """Made anew, as in another process, it is the same policy; another structure or constant makes another."""
+    train = lambda policy: rc.train(problem(), rc.Critic(hidden=3), policy, rc.ReplayTD(memory=4), steps=4, checkpoint=tmp_path / "run.npz")
+    train(policy)
+    train(copy.deepcopy(policy))
+    with pytest.raises(rc.InputError, match="`checkpoint` must belong to this run"):
+        train(other)
 
 
 KILLED = """

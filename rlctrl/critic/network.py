@@ -16,10 +16,11 @@ import numpy as np
 from rlctrl.critic.features import ACTIVATIONS, FEATURES, feature_map
 from rlctrl.errors import nearest, require, require_number, require_room, require_whole, strict
 from rlctrl.kinds import Counts
-from rlctrl.tree import record
+from rlctrl.tree import record, saved
 
 
 @strict
+@saved
 @dataclass(frozen=True)
 class Critic:
     """Architecture of a critic (T5): `hidden` units N_C2 (a tuple for several layers, from the output inwards; () for a shallow critic

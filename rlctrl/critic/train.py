@@ -140,11 +140,8 @@ def _check_room(loop, scheme, seeds):
 
 
 def _mark(problem, critic, scheme, loop, seeds, steps):
-    """What a checkpoint belongs to; functions of the user count by their name."""
-    called = [getattr(a, "__qualname__", str(a)) for a in (critic.features, getattr(loop.policy, "function", type(loop.policy).__name__))]
-    numbers = [np.asarray(a) for a in jax.tree.leaves(loop.policy)]
-    options = [str(critic.hidden), critic.activation, critic.degree, critic.scale, called]
-    return fingerprint([problem.kernel, limits(problem.plant.inputs), options, numbers, scheme, loop.actor, seeds, int(steps)])
+    """What a checkpoint belongs to; functions of the user count by their name, policies also by what JAX finds in them."""
+    return fingerprint([problem.kernel, limits(problem.plant.inputs), critic, loop.policy, scheme, loop.actor, seeds, int(steps)])
 
 
 def _seeds(seed):
