@@ -360,7 +360,13 @@ GREEDY = [
 
 @pytest.mark.parametrize(
     ("policy", "other"),
-    [(FIRST, SECOND), (law(lambda x: -2 * x[0]), law(lambda x: -3 * x[0])), (FIRST.clipped(-1, 1), SECOND.clipped(-1, 1)), GREEDY, (gained(-1.0), gained(-2.0))],
+    [
+        (FIRST, SECOND),
+        (law(lambda x: -2 * x[0]), law(lambda x: -3 * x[0])),
+        (FIRST.clipped(-1, 1), SECOND.clipped(-1, 1)),
+        GREEDY,
+        (gained(-1.0), gained(-2.0)),
+    ],
 )
 def test_a_checkpoint_belongs_to_all_of_its_policy(tmp_path, policy, other):
     """Made anew, as in another process, it is the same policy; another structure or constant makes another."""
