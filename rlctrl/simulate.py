@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.errors import (
+    FARTHEST,
     InputError,
     NotConverged,
     first_line,
@@ -139,7 +140,11 @@ def monte_carlo(problem: Problem, policy, x0, steps=None, paths=1000, seed=0, ta
     path = simulate(problem, policy, np.repeat(x0, paths, axis=0), steps, seed=seed)
     samples = path.returns
     if tail is not None:
-        samples = samples + np.where(path.alive[:, -1], problem.gamma**steps * _worth(tail, path.x[:, -1]), 0.0)
+        alive, last = path.alive[:, -1], path.x[:, -1]
+        far = float(np.max(np.abs(last[alive]), initial=0.0))
+        way_out = "The closed loop diverges: pass another policy, take fewer `steps`, or leave `tail` out."
+        require(far <= FARTHEST, "policy", f"must keep states within ±{FARTHEST:g} for {steps} steps where there is a tail", far, way_out)
+        samples = samples + np.where(alive, problem.gamma**steps * _worth(tail, last), 0.0)
     return Return(float(samples.mean()), half_width(samples, len(x0)), samples)
 
 

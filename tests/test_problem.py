@@ -581,6 +581,16 @@ def test_monte_carlo_return_covers_the_closed_form():
     assert abs(tail.mean - exact(1.0)) < 1.5 * tail.ci95 < 0.2
 
 
+def test_a_tail_where_the_closed_loop_diverges_is_refused():
+    plant = rc.Plant("growing", [rc.Signal("x", "m", -1, 1)], [rc.Signal("u", "m", -1, 1)], update=lambda x, u, w, p: 3 * x + u)
+    problem = rc.Problem(plant, lambda x, u: -(x[0] ** 2), gamma=0.9, exit="free")
+    ref = rc.solve(problem, rc.Riccati(about=([0], [0])), on_failure="return")
+    assert rc.monte_carlo(problem, STILL, [0.5], steps=200, paths=2).mean < -1e100
+    said = r"`policy` must keep states within .* for 200 steps where there is a tail; got 1\.3.*e\+95\. The closed loop diverges"
+    with pytest.raises(rc.InputError, match=said):
+        rc.monte_carlo(problem, STILL, [0.5], steps=200, paths=2, tail=ref.V)
+
+
 def test_half_width_equals_scipy_and_ignores_the_spread_between_starts():
     samples = RNG(0).normal(size=50)
     interval = stats.t.interval(0.95, 49, loc=samples.mean(), scale=stats.sem(samples))
