@@ -3,20 +3,18 @@
 Every policy is a JAX pytree with `act(x)`: (..., n) → (..., m), usable inside compiled loops; calling it takes and returns NumPy arrays.
 """
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from rlctrl.errors import InputError, first_line, require, require_numbers, require_points, strict
 from rlctrl.maximise import InputSet, maximise
-from rlctrl.tree import record, saved
+from rlctrl.traced import Traced
+from rlctrl.tree import record
 
 
 class Policy:
@@ -142,35 +140,6 @@ class LookaheadPolicy(Policy):
         corners, _ = self.grid.stencil(x)
         start = jnp.asarray(self.table)[corners]
         return maximise(lambda u: self.kernel.backup(self.value.at, x[..., None, :], u, self.rule), self.inputs, start)[0]
-
-
-@saved
-@dataclass(frozen=True)
-class Traced:
-    """A user's function. Two are equal, and compiled once, if they have the same code and JAX finds the same `steps` and numbers in them: a
-    lambda written anew for every call, but not one whose captured numbers have changed. `code` is the function itself where that does
-    not tell: where it calls back from what JAX compiles, and where JAX cannot trace it (`steps` None)."""
-
-    function: Callable = field(compare=False)
-    code: Any
-    steps: str | None
-
-    @classmethod
-    def of(cls, function, probe) -> "tuple[Traced, tuple]":
-        """With the shape of what it makes of the probe."""
-        found = jax.make_jaxpr(lambda x: jnp.asarray(function(x), jnp.float64))(probe)
-        steps, numbers = str(found), [np.asarray(array).tobytes() for array in _constants(found)]
-        code = function if "callback" in steps else getattr(function, "__code__", function)
-        return cls(function, code, hashlib.sha256(b"".join([steps.encode(), *numbers])).hexdigest()), found.out_avals[0].shape
-
-
-def _constants(traced):
-    """The arrays in what JAX traced, and in the functions inside."""
-    yield from getattr(traced, "consts", ())
-    for step in getattr(traced, "jaxpr", traced).eqns:
-        for inside in jax.tree.leaves(list(step.params.values())):
-            if isinstance(inside, ClosedJaxpr | Jaxpr):
-                yield from _constants(inside)
 
 
 @record(static=("traced", "m"))

@@ -14,11 +14,11 @@ from scipy import integrate, linalg, stats
 
 import plants
 import rlctrl as rc
-from rlctrl.policy import Traced
 from rlctrl.problem import _step
 from rlctrl.reference.grid_hamiltonian import best_input, parts
 from rlctrl.reference.sweep import improved, landing
 from rlctrl.simulate import _rollout, half_width
+from rlctrl.traced import Traced
 
 ZERO = lambda x, u: 0 * x[0]
 STILL = lambda x: 0 * x[..., :1]

@@ -18,6 +18,7 @@ from rlctrl.casadi_jax import JaxFunction
 from rlctrl.critic.actor import first_actor_state, improved
 from rlctrl.critic.checkpoint import Checkpoint
 from rlctrl.critic.features import feature_map
+from rlctrl.critic.loop import advance
 from rlctrl.critic.network import CriticQ
 from rlctrl.critic.rules import normal_equations
 from rlctrl.critic.td import Objective, Transitions, data_vector, mean_coefficients, replay_gradient, td_errors
@@ -375,6 +376,20 @@ def test_a_checkpoint_belongs_to_all_of_its_policy(tmp_path, policy, other):
     train(copy.deepcopy(policy))
     with pytest.raises(rc.InputError, match="`checkpoint` must belong to this run"):
         train(other)
+
+
+def test_functions_written_anew_compile_nothing_unless_their_numbers_changed():
+    def weights(scale):
+        critic = rc.Critic(hidden=(), features=lambda z: scale * jnp.concatenate([z, z**2], -1))
+        return rc.train(problem(), critic, gained(-scale), rc.ReplayTD(memory=4), steps=4).weights
+
+    found, compiled = [], []
+    for scale in (1.0, 1.0, 2.0):
+        found.append(weights(scale))
+        compiled.append(advance._cache_size())
+    assert compiled[0] == compiled[1] < compiled[2]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.max(np.abs(found[2] - found[0])) > 1e-3
 
 
 KILLED = """

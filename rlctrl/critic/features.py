@@ -12,6 +12,7 @@ import numpy as np
 
 from rlctrl.errors import InputError, first_line, require, require_room
 from rlctrl.plant import box
+from rlctrl.traced import Traced
 from rlctrl.tree import record
 
 FEATURES = ("affine", "sincos", "polynomial", "fourier")
@@ -82,18 +83,18 @@ class Fourier:
         return jnp.concatenate([standing * jnp.cos(angle), standing[..., rows] * jnp.sin(angle[..., rows])], -1)
 
 
-@record(static=("function", "size", "width"))
+@record(static=("traced", "size", "width"))
 @dataclass(frozen=True, eq=False)
 class UserFeatures:
     """A user's φ2: a function (..., n+m) → (..., N_C1) that JAX can trace. Files cannot hold it."""
 
-    function: Callable
+    traced: Traced
     size: int
     width: int
 
     def __call__(self, z):
         """(..., n+m) → (..., N_C1)."""
-        return self.function(z)
+        return self.traced.function(z)
 
 
 def feature_map(name, degree, signals):
@@ -140,8 +141,9 @@ def _leading(row):
 
 
 def _user_features(function, width):
+    probe = jax.ShapeDtypeStruct((2, width), jnp.float64)
     try:
-        shape = jax.eval_shape(function, jax.ShapeDtypeStruct((2, width), jnp.float64)).shape
+        shape = jax.eval_shape(function, probe).shape
     except Exception as error:
         raise InputError(
             f"`features` must be a function of z (..., {width}) that JAX can trace; it raised {type(error).__name__}: {first_line(error)}. "
@@ -149,7 +151,7 @@ def _user_features(function, width):
         ) from None
     fits = len(shape) == 2 and shape[0] == 2 and shape[1] > 0
     require(fits, "features", f"must map (2, {width}) to (2, N_C1), N_C1 ≥ 1", shape, "Stack features on the last axis.")
-    return UserFeatures(function, shape[1], width)
+    return UserFeatures(Traced.of(function, probe)[0], shape[1], width)
 
 
 @dataclass(frozen=True)
