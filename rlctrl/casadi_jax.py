@@ -290,14 +290,28 @@ def _from_columns(flat, shape):
 
 
 def _without_constants(tape):
-    """Instructions that number the constants in place of holding them, and these; `LITERAL` ones and exponents stay."""
-    exponents, steps, constants = {step[1][1] for step in tape if step[0] in POWERS}, [], []
-    for code, inputs, output, constant in tape:
-        if code == ca.OP_CONST and constant not in LITERAL and output not in exponents:
-            steps.append((code, (len(constants),), output, None))
-            constants.append(constant)
-        else:
-            steps.append((code, tuple(inputs), output, constant))
+    """Instructions that number the constants in place of holding them, and these; `LITERAL` ones and exponents stay. Every use has a number
+    of its own: CasADi keeps equal constants once, and a program must not hang on which happen to be equal."""
+    values = {output: constant for code, _, output, constant in tape if code == ca.OP_CONST}
+    steps, constants, places = [], [], {}
+
+    def constant(value, stays):
+        steps.append((ca.OP_CONST, () if stays else (len(constants),), len(steps), value if stays else None))
+        constants.extend([] if stays else [value])
+        return len(steps) - 1
+
+    for code, inputs, output, _ in tape:
+        if code == ca.OP_CONST:
+            continue
+        if code != ca.OP_INPUT:
+            exponent = code in POWERS
+            inputs = tuple(
+                constant(values[k], values[k] in LITERAL or (exponent and position == 1)) if k in values else places[k]
+                for position, k in enumerate(inputs)
+            )
+        if code != ca.OP_OUTPUT:
+            places[output], output = len(steps), len(steps)
+        steps.append((code, inputs, output, None))
     return tuple(steps), constants
 
 

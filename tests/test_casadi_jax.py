@@ -411,6 +411,28 @@ def test_from_parts_rebuilds_the_same_function():
     np.testing.assert_array_equal(f([0.3, 1.0], [2.0], p), g([0.3, 1.0], [2.0], p))
 
 
+def test_constants_that_happen_to_be_equal_make_the_same_program():
+    make = lambda a, b: JaxFunction(ca.Function("f", [X, Y], [ca.vertcat(a * X + b, ca.sin(b * Y) / a, (X - a) ** 3 - b)]), (3,))
+    same, other = make(0.3, 0.3), make(0.3, 0.7)
+    assert same.program == other.program
+    assert same != other
+    assert jax.tree.structure(same) == jax.tree.structure(other)
+    assert JaxFunction.from_parts(other.parts()).program == other.program
+    z, wanted = np.array([0.2, 1.7]), lambda a, b: [a * 0.2 + b, np.sin(b * 1.7) / a, (0.2 - a) ** 3 - b]
+    np.testing.assert_allclose(same(z[:1], z[1:]), wanted(0.3, 0.3), rtol=1e-14)
+    np.testing.assert_allclose(other(z[:1], z[1:]), wanted(0.3, 0.7), rtol=1e-14)
+
+
+def test_outputs_between_the_instructions_do_not_take_their_places():
+    """CasADi hands out a result as soon as it is there, numbered as outputs are."""
+    steps = [X, Y]
+    for k in range(6):
+        steps.append(ca.sin(steps[-1]) * steps[-2] + 0.1 * k)
+    function = ca.Function("f", [X, Y], [ca.vertcat(*steps[2:], steps[0] + steps[1], steps[2] * steps[7])])
+    z = points("any", "any")[:50] / 10
+    close(np.asarray(JaxFunction(function, (8,))(z[:, :1], z[:, 1:])), casadi_values(function, z[:, :1], z[:, 1:])[..., 0])
+
+
 def test_a_plant_compiles_once_however_often_it_is_built_and_whatever_its_parameters():
     traces = []
 
