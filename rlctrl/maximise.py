@@ -12,8 +12,12 @@ from rlctrl.errors import require, require_whole
 from rlctrl.kinds import is_list
 from rlctrl.tree import record
 
-ROUNDS = 6  # of the local search
+ROUNDS = 6  # of the local search, at most
 SHRINK = 0.3  # of its step, per round: 0.3^6 = 7e-4 of the candidate spacing, before the parabolas' own gain
+WIDER, LEAST = 3.0, 1e-3  # the next step where a parabola fits: this multiple of its likely error, this part of the spacing at least
+FOUND = 1e-6  # likely error, relative to the spacing, of a maximum that is found
+ROUNDING = 1e-14  # of values, relative to the larger ones
+TINY = 1e-300  # in place of 0 in a divisor
 SWEEPS = 30  # of coordinate ascent on a quadratic of several inputs: error 0.9^30 at a curvature ratio of 20
 
 
@@ -73,9 +77,10 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
     """argmax and max over the input box of q: (..., A, m) → (..., A).
 
     Starts from the best of `start` (..., A, m) (default: all candidates), then for each continuous input in turn compares the points one
-    step either side and the vertex of the parabola through the three, with the step shrinking each round; several continuous inputs are
-    also moved together, to the vertex of the quadratic through the points around. Finite inputs keep the best candidate's values;
-    `rounds=0` keeps the best candidate. `values`: q(start), where known.
+    step either side and the vertex of the parabola through the three, with the step shrinking each round, the faster the better the
+    parabola fits, until all maxima are found or after so many `rounds`; several continuous inputs are also moved together, to the vertex of
+    the quadratic through the points around. Finite inputs keep the best candidate's values; `rounds=0` keeps the best candidate.
+    `values`: q(start), where known.
     """
     candidates = jnp.asarray(inputs.candidates if start is None else start)
     values = q(candidates) if values is None else values
@@ -84,18 +89,30 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
     u = jnp.take_along_axis(where, best[..., None, None], -2)[..., 0, :]
     v = jnp.take_along_axis(values, best[..., None], -1)[..., 0]
 
-    def one_round(k, carry):
-        u, v = carry
-        step = jnp.asarray(inputs.step) * SHRINK**k
-        for j in inputs.continuous:
-            u, v = _line(q, inputs, u, v, j, step[j])
-        return _together(q, inputs, u, v, step) if len(inputs.continuous) > 1 else (u, v)
+    def going(search):
+        return (search[0] < rounds) & jnp.any(search[-1] > FOUND * spacing)
 
-    return jax.lax.fori_loop(0, rounds, one_round, (u, v)) if inputs.continuous and rounds else (u, v)
+    def one_round(search):
+        k, u, v, step, before = search
+        error, found = jnp.zeros(u.shape), jnp.all(before <= FOUND * spacing, -1, keepdims=True)
+        for j in inputs.continuous:
+            u, v, off = _line(q, inputs, u, v, j, step[..., j])
+            error = error.at[..., j].set(off)
+        if len(inputs.continuous) > 1:
+            u, v, apart = _together(q, inputs, u, v, step)
+            error = jnp.maximum(error, apart)
+        step = jnp.minimum(SHRINK * step, jnp.maximum(WIDER * error, LEAST * spacing))
+        return k + 1, u, v, step, jnp.where(found, 0.0, error)  # what is found stays found, however values are rounded
+
+    if not (inputs.continuous and rounds):
+        return u, v
+    spacing = jnp.broadcast_to(jnp.asarray(inputs.step), u.shape)
+    return jax.lax.while_loop(going, one_round, (0, u, v, spacing, spacing))[1:3]
 
 
 def _line(q, inputs, u, v, j, step):
-    """Best of u, two points beside it and the vertex of the parabola through the three, along input j."""
+    """Best of u, two points beside it and the vertex of the parabola through the three, along input j; its value; and how far the maximum
+    may be from it (at most the step)."""
 
     def moved(position):
         return u.at[..., j].set(jnp.clip(position, inputs.low[j], inputs.high[j]))
@@ -105,24 +122,41 @@ def _line(q, inputs, u, v, j, step):
     a, c = _beside(b, low, step), -_beside(-b, -high, step)
     sides = jnp.stack([moved(a), moved(c)], -2)
     values = q(sides)
-    fa, fc = values[..., 0], values[..., 1]
-    left, right = (b - a) * (v - fc), (b - c) * (v - fa)
-    curved = jnp.abs(left - right) > 0
-    shift = 0.5 * ((b - a) * left - (b - c) * right) / jnp.where(curved, left - right, 1.0)
-    vertex = moved(jnp.where(curved, jnp.clip(b - shift, b - step, b + step), b))
-    points = jnp.concatenate([u[..., None, :], sides, vertex[..., None, :]], -2)
-    scores = jnp.concatenate([v[..., None], values, q(vertex[..., None, :])], -1)
+    left, right = (values[..., 0] - v) / (a - b), (values[..., 1] - v) / (c - b)
+    bend = (right - left) / (c - a)
+    shift = 0.5 * (a - b - left / jnp.where(bend != 0, bend, 1.0))
+    vertex = jnp.clip(jnp.where(bend != 0, jnp.clip(b + shift, b - step, b + step), b), low, high)
+    vertex = jnp.where(vertex == b, 0.5 * (b + jnp.where(b - a < c - b, a, c)), vertex)
+    last = moved(vertex)
+    points = jnp.concatenate([u[..., None, :], sides, last[..., None, :]], -2)
+    scores = jnp.concatenate([v[..., None], values, q(last[..., None, :])], -1)
     best = jnp.argmax(scores, -1)
     u = jnp.take_along_axis(points, best[..., None, None], -2)[..., 0, :]
-    return u, jnp.take_along_axis(scores, best[..., None], -1)[..., 0]
+    off = _off(points[..., j], scores, (left, bend), u[..., j], low, high)
+    return u, jnp.take_along_axis(scores, best[..., None], -1)[..., 0], jnp.minimum(off, step)
+
+
+def _off(places, values, parabola, best, low, high):
+    """How far from `best` the maximum over [low, high] may be, if what the parabola through the first three of four places misses at the
+    last is cubic."""
+    (left, bend), (a, c, t), place = parabola, jnp.moveaxis(places[..., 1:] - places[..., :1], -1, 0), best - places[..., 0]
+    middle, *sides = jnp.moveaxis(jnp.abs(values[..., :3]), -1, 0)
+    rounding = ROUNDING * jnp.maximum(middle, jnp.minimum(*sides))  # one side may be shunned
+    missed = jnp.abs(values[..., 3] - values[..., 0] - t * (left + bend * (t - a)))
+    cubic = jnp.maximum(missed - rounding, 0.0) / jnp.maximum(jnp.abs(t * (t - a) * (t - c)), TINY)
+    slope = left + bend * (2 * place - a)
+    wrong = cubic * jnp.abs((place - a) * (place - c) + place * (2 * place - a - c))
+    ends = [jnp.clip(best + (slope + side * wrong) / jnp.maximum(2 * jnp.abs(bend), TINY), low, high) for side in (-1, 1)]
+    off = jnp.maximum(*(jnp.abs(end - best) for end in ends))
+    return jnp.where((jnp.abs(slope) + wrong) * off > rounding, off, 0.0)
 
 
 def _together(q, inputs, u, v, step):
     """The better of u and the maximum over the box of the quadratic through the points one step around u (Newton's step, from
-    differences), found by coordinate ascent."""
+    differences), found by coordinate ascent; its value; and how far from u it is."""
     moving = inputs.continuous
     low, high = (jnp.asarray([side[j] for j in moving]) for side in (inputs.low, inputs.high))
-    h = jnp.asarray([step[j] for j in moving])
+    h = jnp.stack([step[..., j] for j in moving], -1)
     start = jnp.stack([u[..., j] for j in moving], -1)
     middle = jnp.clip(start, low + h, high - h)
 
@@ -148,7 +182,7 @@ def _together(q, inputs, u, v, step):
 
     found = full(middle + h * jax.lax.fori_loop(0, SWEEPS, sweep, place))
     value = q(found[..., None, :])[..., 0]
-    return jnp.where((value > v)[..., None], found, u), jnp.maximum(value, v)
+    return jnp.where((value > v)[..., None], found, u), jnp.maximum(value, v), jnp.abs(found - u)
 
 
 def _beside(b, low, step):
