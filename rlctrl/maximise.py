@@ -14,7 +14,8 @@ from rlctrl.tree import record
 
 ROUNDS = 6  # of the local search, at most
 SHRINK = 0.3  # of its step, per round: 0.3^6 = 7e-4 of the candidate spacing, before the parabolas' own gain
-WIDER, LEAST = 3.0, 1e-3  # the next step where a parabola fits: this multiple of its likely error, this part of the spacing at least
+SAFETY = 3.0  # how much worse a parabola may fit than a point shows
+LEAST = 1e-3  # step, relative to the spacing
 FOUND = 1e-6  # likely error, relative to the spacing, of a maximum that is found
 ROUNDING = 1e-14  # of values, relative to the larger ones
 TINY = 1e-300  # in place of 0 in a divisor
@@ -93,26 +94,26 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
         return (search[0] < rounds) & jnp.any(search[-1] > FOUND * spacing)
 
     def one_round(search):
-        k, u, v, step, before = search
-        error, found = jnp.zeros(u.shape), jnp.all(before <= FOUND * spacing, -1, keepdims=True)
+        k, u, v, step, reach, before = search
+        found, error, shrunk = jnp.all(before <= FOUND * spacing, -1, keepdims=True), jnp.zeros(u.shape), SHRINK * reach
         for j in inputs.continuous:
-            u, v, off = _line(q, inputs, u, v, j, step[..., j])
-            error = error.at[..., j].set(off)
+            u, v, off, inside = _line(q, inputs, u, v, j, step[..., j])
+            error, shrunk = error.at[..., j].set(off), shrunk.at[..., j].set(jnp.where(inside, shrunk[..., j], reach[..., j]))
         if len(inputs.continuous) > 1:
             u, v, apart = _together(q, inputs, u, v, step)
             error = jnp.maximum(error, apart)
-        step = jnp.minimum(SHRINK * step, jnp.maximum(WIDER * error, LEAST * spacing))
-        return k + 1, u, v, step, jnp.where(found, 0.0, error)  # what is found stays found, however values are rounded
+        step = jnp.clip(error, LEAST * spacing, shrunk)
+        return k + 1, u, v, step, shrunk, jnp.where(found, 0.0, error)  # what is found stays found, however values are rounded
 
     if not (inputs.continuous and rounds):
         return u, v
     spacing = jnp.broadcast_to(jnp.asarray(inputs.step), u.shape)
-    return jax.lax.while_loop(going, one_round, (0, u, v, spacing, spacing))[1:3]
+    return jax.lax.while_loop(going, one_round, (0, u, v, spacing, spacing, spacing))[1:3]
 
 
 def _line(q, inputs, u, v, j, step):
     """Best of u, two points beside it and the vertex of the parabola through the three, along input j; its value; and how far the maximum
-    may be from it (at most the step)."""
+    may be from it."""
 
     def moved(position):
         return u.at[..., j].set(jnp.clip(position, inputs.low[j], inputs.high[j]))
@@ -133,7 +134,7 @@ def _line(q, inputs, u, v, j, step):
     best = jnp.argmax(scores, -1)
     u = jnp.take_along_axis(points, best[..., None, None], -2)[..., 0, :]
     off = _off(points[..., j], scores, (left, bend), u[..., j], low, high)
-    return u, jnp.take_along_axis(scores, best[..., None], -1)[..., 0], jnp.minimum(off, step)
+    return u, jnp.take_along_axis(scores, best[..., None], -1)[..., 0], off, (best != 1) & (best != 2)
 
 
 def _off(places, values, parabola, best, low, high):
@@ -145,7 +146,7 @@ def _off(places, values, parabola, best, low, high):
     missed = jnp.abs(values[..., 3] - values[..., 0] - t * (left + bend * (t - a)))
     cubic = jnp.maximum(missed - rounding, 0.0) / jnp.maximum(jnp.abs(t * (t - a) * (t - c)), TINY)
     slope = left + bend * (2 * place - a)
-    wrong = cubic * jnp.abs((place - a) * (place - c) + place * (2 * place - a - c))
+    wrong = SAFETY * cubic * jnp.abs((place - a) * (place - c) + place * (2 * place - a - c))
     ends = [jnp.clip(best + (slope + side * wrong) / jnp.maximum(2 * jnp.abs(bend), TINY), low, high) for side in (-1, 1)]
     off = jnp.maximum(*(jnp.abs(end - best) for end in ends))
     return jnp.where((jnp.abs(slope) + wrong) * off > rounding, off, 0.0)
