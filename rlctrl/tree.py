@@ -24,14 +24,19 @@ def record(arrays=(), static=()):
         if fields != {*arrays, *static}:
             raise TypeError(f"{cls.__name__}: fields {fields} against {arrays} and {static}")
 
+        keys = [jax.tree_util.GetAttrKey(n) for n in arrays]
+
         def flatten(value):
-            keyed = [(jax.tree_util.GetAttrKey(n), getattr(value, n)) for n in arrays]
-            return keyed, tuple(getattr(value, n) for n in static)
+            return [getattr(value, n) for n in arrays], tuple([getattr(value, n) for n in static])
+
+        def flatten_with_keys(value):
+            children, aux = flatten(value)
+            return list(zip(keys, children, strict=True)), aux
 
         def unflatten(aux, children):
             return assemble(cls, dict(zip((*arrays, *static), (*children, *aux), strict=True)))
 
-        jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
         return saved(cls)
 
     return register
