@@ -315,6 +315,54 @@ def test_maximum_near_the_bounds_is_found_to_a_millionth_of_the_box(m, count):
     assert worst(peaks, rng.uniform(0.2, 3, (500, m))[:, :, None] * np.eye(m), count) < 1e-6
 
 
+def loss(q, best, count):
+    """What the maximiser misses of the maxima `best` of a batch of functions q of one input, at most."""
+    return float(np.max(best - np.asarray(maximise(q, input_set(signals(1), count))[1])))
+
+
+@pytest.mark.parametrize("count", [5, 11, 21])
+def test_maxima_of_smooth_functions_that_are_no_parabolas_are_found_to_rounding(count):
+    peaks, rates = RNG(0).uniform(-0.9, 2.9, (5000, 1)), RNG(1).uniform(-2, 2, (5000, 1))
+    flat, steep = np.zeros(5000), np.ones(5000)
+    assert loss(lambda u: rates * (u[..., 0] - peaks) - jnp.exp(rates * (u[..., 0] - peaks)), -steep, count) < 1e-12
+    assert loss(lambda u: -jnp.log(jnp.cosh(3 * rates * (u[..., 0] - peaks))), flat, count) < 1e-12
+    assert loss(lambda u: 1e-3 * jnp.cos(u[..., 0] - peaks) + 1e3, 1e3 + 1e-3 * steep, count) < 1e-12
+
+
+@pytest.mark.parametrize("count", [5, 11, 21])
+def test_maxima_at_kinks_are_found_to_a_hundredth_of_the_spacing_of_candidates(count):
+    """On a kink a parabola may happen to fit, and the step shrinks too early: it must grow again."""
+    peaks, slopes, flat = RNG(0).uniform(-1, 3, (5000, 1)), RNG(1).uniform(0.2, 5, (5000, 2)), np.zeros(5000)
+    spacing = 4 / (count - 1)
+    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count) < 0.01 * spacing
+    sides = lambda u: jnp.where(u[..., 0] < peaks, slopes[:, :1], -slopes[:, 1:]) * (u[..., 0] - peaks)
+    assert loss(sides, flat, count) < 0.1 * spacing
+
+
+def evaluations(q, inputs):
+    """(how often the maximiser calls q with several points or one, beside the maxima)."""
+    seen = []
+
+    def counted(u):
+        jax.debug.callback(lambda: seen.append(u.shape), ordered=True)
+        return q(u)
+
+    found = jax.block_until_ready(maximise(counted, inputs))
+    jax.effects_barrier()
+    return len(seen) - 1, found
+
+
+def test_search_ends_when_all_maxima_are_found():
+    """Two evaluations a round: one round for a parabola, six where a kink is."""
+    peaks, inputs = RNG(0).uniform(-0.5, 2.5, (300, 1)), input_set(signals(1), 11)
+    quick, (u, _) = evaluations(lambda u: -((u[..., 0] - peaks) ** 2), inputs)
+    assert quick == 2
+    np.testing.assert_allclose(u, peaks, atol=1e-12)
+    smooth, _ = evaluations(lambda u: jnp.cos(u[..., 0] - peaks), inputs)
+    kinked, _ = evaluations(lambda u: -jnp.abs(u[..., 0] - peaks), inputs)
+    assert smooth <= 6 < kinked == 12
+
+
 def test_finite_inputs_are_enumerated_exactly_and_never_left():
     mixed = [rc.Signal("mode", "1", values=(-2.0, 0.5, 4.0)), *signals(1)]
     rng = RNG(0)

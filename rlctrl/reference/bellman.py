@@ -27,7 +27,7 @@ from rlctrl.reference.sweep import GridValue, improved, landing, landings, mass_
 from rlctrl.reference.two_level import Correction
 from rlctrl.threads import THREADS, in_threads
 
-BLOCK = 20_000  # backups per block of `improve`: the working set stays in cache
+BLOCK = 5000  # backups per block of `improve`: the working set stays in cache, and few nodes wait for one whose maximum is hard to find
 TABLE_BLOCK = 4096  # nodes per block of `operator`
 
 
