@@ -15,7 +15,7 @@ from rlctrl.tree import record
 ROUNDS = 6  # of the local search, at most
 SHRINK = 0.3  # of its step, per round: 0.3^6 = 7e-4 of the candidate spacing, before the parabolas' own gain
 SAFETY = 3.0  # how much worse a parabola may fit than a point shows
-LEAST = 1e-3  # step, relative to the spacing
+FINEST = 6.0  # power of `SHRINK` below which steps do not fall
 FOUND = 1e-6  # likely error, relative to the spacing, of a maximum that is found
 ROUNDING = 1e-14  # of values, relative to the larger ones
 TINY = 1e-300  # in place of 0 in a divisor
@@ -91,24 +91,26 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
     v = jnp.take_along_axis(values, best[..., None], -1)[..., 0]
 
     def going(search):
-        return (search[0] < rounds) & jnp.any(search[-1] > FOUND * spacing)
+        return (search[0] < rounds) & jnp.any(search[-1] > FOUND)
 
     def one_round(search):
-        k, u, v, step, reach, before = search
-        found, error, shrunk = jnp.all(before <= FOUND * spacing, -1, keepdims=True), jnp.zeros(u.shape), SHRINK * reach
+        k, u, v, level, least, before = search
+        error, least = jnp.zeros(u.shape), least + 1
+        step = jnp.asarray(inputs.step) * SHRINK**level
         for j in inputs.continuous:
             u, v, off, inside = _line(q, inputs, u, v, j, step[..., j])
-            error, shrunk = error.at[..., j].set(off), shrunk.at[..., j].set(jnp.where(inside, shrunk[..., j], reach[..., j]))
+            error, least = error.at[..., j].set(off), least.at[..., j].add(jnp.where(inside, 0, -1))
         if len(inputs.continuous) > 1:
             u, v, apart = _together(q, inputs, u, v, step)
             error = jnp.maximum(error, apart)
-        step = jnp.clip(error, LEAST * spacing, shrunk)
-        return k + 1, u, v, step, shrunk, jnp.where(found, 0.0, error)  # what is found stays found, however values are rounded
+        error, found = error / spacing, jnp.all(before <= FOUND, -1, keepdims=True)
+        level = jnp.clip(jnp.floor(jnp.log(error) / np.log(SHRINK)), least, FINEST)
+        return k + 1, u, v, level, least, jnp.where(found, 0.0, error)  # what is found stays found, however values are rounded
 
     if not (inputs.continuous and rounds):
         return u, v
-    spacing = jnp.broadcast_to(jnp.asarray(inputs.step), u.shape)
-    return jax.lax.while_loop(going, one_round, (0, u, v, spacing, spacing, spacing))[1:3]
+    spacing, start = jnp.where(jnp.asarray(inputs.step) > 0, inputs.step, 1.0), jnp.zeros(u.shape)
+    return jax.lax.while_loop(going, one_round, (0, u, v, start, start, start + 1))[1:3]
 
 
 def _line(q, inputs, u, v, j, step):
