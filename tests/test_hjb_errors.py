@@ -8,7 +8,7 @@ from test_hjb import judge, make, v
 import rlctrl as rc
 from rlctrl.reference.hjb import box_grid
 from rlctrl.reference.level import boundary
-from rlctrl.reference.refinement import BEYOND, truncation
+from rlctrl.reference.refinement import BEYOND, truncation, vague
 
 AROUND = {"bound": np.pi, "exit": "clip", "box": (-1, 1)}
 ALONG = {"states": ("x",), "bound": 1.0, "exit": "clip", "box": (-1, 1)}
@@ -155,6 +155,17 @@ def test_griddp_with_splines_states_as_much_as_it_misses(utility):
     found, value = by_griddp(utility, 3)
     x = np.linspace(1, 2, 200)[:, None]
     assert found.error >= max(np.max(np.abs(found.V(x) - value(x))), np.ptp(value(x)))
+    assert not found.converged or any("above the range of V" in note for note in found.notes)
+
+
+def test_statement_above_the_range_of_v_is_said():
+    values = np.linspace(-3, -1, 5)
+    assert [len(list(vague(error, values))) for error in (0.1, 1.9, 2.1, np.inf)] == [0, 0, 1, 1]
+    assert not list(vague(1e-12, np.full(5, -7.0)))
+    plant = rc.Plant("slow", [rc.Signal("x", "m", -1, 1)], [rc.Signal("u", "m/s", -1, 1)], drift=lambda x, u, p: u)
+    problem = rc.Problem(plant, lambda x, u: ca.sin(40 * x[0]), gamma=0.9, dt=0.1)
+    coarse, fine = (rc.solve(problem, rc.GridDP(shape=(n,), inputs=5)) for n in (11, 161))
+    assert ["above the range" in " ".join(found.notes) for found in (coarse, fine)] == [True, False]
 
 
 @pytest.mark.parametrize("order", [1, 2])

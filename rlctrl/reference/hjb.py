@@ -30,7 +30,7 @@ from rlctrl.reference.grid_hamiltonian import GridHamiltonian
 from rlctrl.reference.hamiltonian import noise_entries
 from rlctrl.reference.howard import Scheme, block_for, ends, high_share, howard, refine
 from rlctrl.reference.level import Level, correlation, discretisation, target
-from rlctrl.reference.refinement import BEYOND, SMALL, truncation
+from rlctrl.reference.refinement import BEYOND, SMALL, truncation, vague
 from rlctrl.reference.sampling import sampled_distance
 from rlctrl.undefined import WITHIN, undefined
 
@@ -281,6 +281,8 @@ def _sampling_note(problem, found):
 def _notes(problem, level, rest, found, order):
     scheme = level.scheme
     yield _sampling_note(problem, found)
+    if found.converged:
+        yield from vague(found.error, level.on(level.judged))
     if order == 2 and not level.smooth:
         yield "The filtered scheme did not settle: this is the monotone solution, of first order."
     elif order == 2:

@@ -24,6 +24,13 @@ def left_by(changes, order) -> float:
     return SAFETY * changes[-1] / (2 ** float(np.clip(observed, LEAST_ORDER, order)) - 1)
 
 
+def vague(error, values):
+    """What to say of an error statement above the range of V at nodes in the box: it is true, but V is of no use."""
+    spread = float(np.ptp(values))
+    if error > spread + NEGLIGIBLE * float(np.max(np.abs(values))):  # a constant V has no range
+        yield f"The stated error is above the range of V in the box, {spread:.2g}: V is of no use yet. See the largest of `error_terms`."
+
+
 def fall(changes) -> float:
     """The factor by which the truncation falls per quarter of the margin, from the changes of V from one quarter of it to two, three and
     four: the slower of its two means over the first and over both steps."""
