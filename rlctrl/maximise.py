@@ -19,6 +19,7 @@ FINEST = 6.0  # power of `SHRINK` below which steps do not fall
 FOUND = 1e-6  # likely error, relative to the spacing, of a maximum that is found
 ROUNDING = 1e-14  # of values, relative to the larger ones
 TINY = 1e-300  # in place of 0 in a divisor
+NONE = 1e90  # a value as large stands for an input that must not be
 SWEEPS = 30  # of coordinate ascent on a quadratic of several inputs: error 0.9^30 at a curvature ratio of 20
 
 
@@ -103,7 +104,8 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
         if len(inputs.continuous) > 1:
             u, v, apart = _together(q, inputs, u, v, step)
             error = jnp.maximum(error, apart)
-        error, found = error / spacing, jnp.all(before <= FOUND, -1, keepdims=True)
+        error = jnp.where(jnp.isnan(error), inputs.high - inputs.low, error) / spacing  # NaN beside inputs that give −∞
+        found = jnp.all(before <= FOUND, -1, keepdims=True)
         level = jnp.clip(jnp.floor(jnp.log(error) / np.log(SHRINK)), least, FINEST)
         return k + 1, u, v, level, least, jnp.where(found, 0.0, error)  # what is found stays found, however values are rounded
 
@@ -127,8 +129,8 @@ def _line(q, inputs, u, v, j, step):
     values = q(sides)
     left, right = (values[..., 0] - v) / (a - b), (values[..., 1] - v) / (c - b)
     bend = (right - left) / (c - a)
-    shift = 0.5 * (a - b - left / jnp.where(bend != 0, bend, 1.0))
-    vertex = jnp.clip(jnp.where(bend != 0, jnp.clip(b + shift, b - step, b + step), b), low, high)
+    shift = jnp.nan_to_num(0.5 * (a - b - left / bend), nan=0.0)  # NaN where q is flat, or −∞ at a side
+    vertex = jnp.clip(b + jnp.clip(shift, -step, step), low, high)
     vertex = jnp.where(vertex == b, 0.5 * (b + jnp.where(b - a < c - b, a, c)), vertex)
     last = moved(vertex)
     points = jnp.concatenate([u[..., None, :], sides, last[..., None, :]], -2)
@@ -141,17 +143,17 @@ def _line(q, inputs, u, v, j, step):
 
 def _off(places, values, parabola, best, low, high):
     """How far from `best` the maximum over [low, high] may be, if what the parabola through the first three of four places misses at the
-    last is cubic."""
+    last is cubic; NaN where that is unknown."""
     (left, bend), (a, c, t), place = parabola, jnp.moveaxis(places[..., 1:] - places[..., :1], -1, 0), best - places[..., 0]
     middle, *sides = jnp.moveaxis(jnp.abs(values[..., :3]), -1, 0)
-    rounding = ROUNDING * jnp.maximum(middle, jnp.minimum(*sides))  # one side may be shunned
+    rounding = ROUNDING * jnp.maximum(middle, jnp.minimum(*(jnp.where(side < NONE, side, 0.0) for side in sides)))
     missed = jnp.abs(values[..., 3] - values[..., 0] - t * (left + bend * (t - a)))
     cubic = jnp.maximum(missed - rounding, 0.0) / jnp.maximum(jnp.abs(t * (t - a) * (t - c)), TINY)
     slope = left + bend * (2 * place - a)
     wrong = SAFETY * cubic * jnp.abs((place - a) * (place - c) + place * (2 * place - a - c))
     ends = [jnp.clip(best + (slope + side * wrong) / jnp.maximum(2 * jnp.abs(bend), TINY), low, high) for side in (-1, 1)]
     off = jnp.maximum(*(jnp.abs(end - best) for end in ends))
-    return jnp.where((jnp.abs(slope) + wrong) * off > rounding, off, 0.0)
+    return jnp.where((jnp.abs(slope) + wrong) * off <= rounding, 0.0, off)
 
 
 def _together(q, inputs, u, v, step):
@@ -185,7 +187,8 @@ def _together(q, inputs, u, v, step):
 
     found = full(middle + h * jax.lax.fori_loop(0, SWEEPS, sweep, place))
     value = q(found[..., None, :])[..., 0]
-    return jnp.where((value > v)[..., None], found, u), jnp.maximum(value, v), jnp.abs(found - u)
+    better = value > v
+    return jnp.where(better[..., None], found, u), jnp.where(better, value, v), jnp.abs(found - u)
 
 
 def _beside(b, low, step):

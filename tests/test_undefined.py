@@ -145,3 +145,56 @@ def test_numbers_that_only_overflow_are_none_of_a_function():
     case = rc.Problem(plant, lambda x, u: -(x[0] ** 4), 0.9, 1.0, exit="free")
     path = rc.simulate(case, lambda x: 0 * x, [1.0], 20)
     assert not np.all(np.isfinite(path.x))
+
+
+# ---- Inputs that must not be: a reward of −∞ -------------------------------------------------------------------------------------------
+
+SPENT = 0.1  # share of the wealth that is best spent: 1 − γ a step, or ρ a second
+
+
+def saver(others=()):
+    """Wealth exp(y) that pays 1/γ a step, of which a share is spent for log utility; V = (y + log(1 − γ))/(1 − γ)."""
+    plant = rc.Plant(
+        "saver",
+        [rc.Signal("y", "1", -1, 1)],
+        [rc.Signal("share", "1", 0, 0.9), *others],
+        update=lambda x, u, w, p: x - np.log(1 - SPENT) + ca.log(1 - u[0]) + 0.1 * w,
+        noise=rc.Gaussian(1),
+    )
+    utility = lambda x, u: x[0] + ca.log(u[0]) - sum((u[k] - 0.3) ** 2 for k in range(1, 1 + len(others)))
+    return rc.Problem(plant, utility, gamma=1 - SPENT, exit="free")
+
+
+def value_of_wealth(x):
+    return (x[:, 0] + np.log(SPENT)) / SPENT
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_griddp_shuns_inputs_that_cost_infinitely_much(order):
+    """The candidate 0 gives −∞, and so do steps of the search that reach it."""
+    x, other = np.linspace(-1, 1, 50)[:, None], rc.Signal("v", "1", -1, 1)
+    for others in ((), (other,)):
+        found = rc.solve(saver(others), rc.GridDP(shape=(21,), order=order, inputs=7))
+        wrong = np.max(np.abs(found.V(x) - value_of_wealth(x)))
+        assert wrong <= found.error <= max(20 * wrong, 1e-7)
+        np.testing.assert_allclose(found.policy(x), [[SPENT, 0.3][: 1 + len(others)]] * 50, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_hjb_shuns_them_too_and_states_what_its_walls_miss(order):
+    """V is linear: exact but for the finite rate of exit at the walls."""
+    plant = rc.Plant(
+        "saver",
+        [rc.Signal("y", "1", -1, 1)],
+        [rc.Signal("share", "1/s", 0, 1)],
+        drift=lambda x, u, p: SPENT - u[0],
+        diffusion=lambda x, u, p: 0.1,
+    )
+    utility, end = lambda x, u: x[0] + ca.log(u[0]), lambda x: (x[0] + np.log(SPENT)) / SPENT
+    found = rc.solve(
+        rc.Problem.from_rates(plant, utility, SPENT, 0.1, exit="absorb", exit_value=end), rc.HJB(shape=(41,), order=order, inputs=8)
+    )
+    x = np.linspace(-1, 1, 81)[:, None]
+    wrong = np.max(np.abs(found.V(x) - value_of_wealth(x)))
+    assert wrong <= found.error <= 20 * wrong
+    np.testing.assert_allclose(found.policy(x), SPENT, atol=1e-4)

@@ -1,6 +1,6 @@
 """Error statement of grid dynamic programming: the sum of
 
-contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped, twice that for splines
+contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped, twice that for splines, and rounding
 discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme,
                 plus the Bellman residual R between the nodes, which shows what no node sees (V bends or jumps there, or the cell is the
                 widest); for splines where V is smooth no more than R/(1 − γ), as half of the nodes may be too few; for splines no less
@@ -24,6 +24,7 @@ from rlctrl.reference.refinement import SAFETY, SMALL, left_by, truncation
 BETWEEN = {1: 2.0, 3: 1.25, 5: 1.25}  # by order, the largest residual in a cell relative to that in its middle: of a jump, of smooth V
 SMOOTH = {3: 1 / 8, 5: 1 / 32}  # by order, the factor by which V changes less per halving of h where it is smooth: one order is lost
 LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may differ, relative to how far those at the nodes do
+ROUNDING = 1e-15  # of a backup, relative to V
 MARGIN = 0.25  # to begin with where there is none
 SLIGHT = 1e-3  # relative to V's range: a change by half the margin that may count as small
 ACCURACY = 0.01  # relative to themselves or to the other terms, of values under another operator, and of sums over the horizon
@@ -34,7 +35,8 @@ def error_terms(solver, levels) -> dict[str, float]:
     fine = levels[-1]
     if fine.diverged:
         return {"contraction": fine.bound}
-    contraction = fine.bound * (LEBESGUE if fine.bellman.grid.order > 1 else 1.0)
+    gamma, rounding = float(fine.bellman.kernel.gamma), ROUNDING * float(np.max(np.abs(fine.values)))
+    contraction = fine.bound * (LEBESGUE if fine.bellman.grid.order > 1 else 1.0) + (rounding / (1 - gamma) if gamma < 1 else rounding)
     terms = {"contraction": contraction, "discretisation": _discretisation(solver, levels)}
     terms["quadrature"] = _quadrature(solver, fine, ACCURACY * sum(terms.values()))
     if solver.problem.exit == "free":

@@ -6,9 +6,9 @@ second-order differences where V is smooth, monotone ones near kinks. Each level
 V is that of the continuous-time problem; the V of the sampled problem (inputs held over dt, r = ℓ·dt) differs by O(dt): `notes` bounds it.
 
 Error statement, estimated: the bound of the policy iteration; the levels h, 2h, 4h extrapolated with their observed order; correlation that
-the monotone stencil had to drop; what the nodes in the target miss of it; for `exit="free"` the truncation (on the level 2h, from the
-changes of V as a margin around the box grows by quarters, taken to go on like a geometric series). Where a margin changes V by more than
-its range there is no statement: `NotConverged`.
+the monotone stencil had to drop; what the nodes in the target miss of it; how far V at walls that end the problem is from the exit value,
+as its rate is finite there; for `exit="free"` the truncation (on the level 2h, from the changes of V as a margin around the box grows by
+quarters, taken to go on like a geometric series). Where a margin changes V by more than its range there is no statement: `NotConverged`.
 """
 
 import functools
@@ -29,7 +29,7 @@ from rlctrl.reference.base import Reference
 from rlctrl.reference.grid_hamiltonian import GridHamiltonian
 from rlctrl.reference.hamiltonian import noise_entries
 from rlctrl.reference.howard import Scheme, block_for, ends, high_share, howard, refine
-from rlctrl.reference.level import Level, correlation, discretisation, target
+from rlctrl.reference.level import Level, correlation, discretisation, target, walls
 from rlctrl.reference.refinement import BEYOND, SMALL, truncation, vague
 from rlctrl.reference.sampling import sampled_distance
 from rlctrl.undefined import WITHIN, undefined
@@ -89,7 +89,7 @@ class HJB:
                 levels = self._nested(problem, inputs, shapes, margin, rest, bar)
             fine = levels[-1]
             terms = {"solver": fine.solver_error, "discretisation": discretisation(levels)}
-            terms |= correlation(fine) | target(problem.kernel, fine)
+            terms |= correlation(fine) | target(problem.kernel, fine) | walls(fine)
             if problem.exit == "free" and (margin or fine.leaving):
                 small = terms["solver"] + SMALL * terms["discretisation"]
                 terms["truncation"] = self._truncation(problem, inputs, shapes[-2], margin or MARGIN, rest, levels[-2], small)

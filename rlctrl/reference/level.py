@@ -20,6 +20,7 @@ from rlctrl.reference.rows import reaching
 from rlctrl.reference.sweep import GridValue
 from rlctrl.tree import record
 
+LEAVES = 0.5  # part of the rates at a node of a wall from which the state counts as leaving at once
 HALVINGS = 30  # of the edges that cross the boundary of the target
 
 
@@ -170,6 +171,15 @@ def correlation(level):
     low, high = scheme.terms(state.policy, state.values)
     defect = np.where(whole, 0.0, (1 - level.share) * np.abs(np.sum((high - low)[:, 2 * len(level.grid.axes) :], 1)))
     return {"correlation": float(np.max(np.abs(state.inverse(defect))))} if np.any(defect) else {}
+
+
+def walls(level):
+    """How far V is from the exit value at the nodes of walls that end the problem (at a rate that is finite), where the state leaves at
+    once; by the maximum principle that puts V off by no more elsewhere."""
+    scheme, state, blend = level.scheme, level.state, level.scheme.blended(level.share)
+    out, whole = (np.sum(state.greedy.c * part, 1) for part in (blend.out, np.abs(blend.stay)))
+    leaves = ~scheme.fixed & (out > LEAVES * (scheme.rho + whole))
+    return {"walls": float(np.max(np.abs(state.values - scheme.end)[leaves]))} if np.any(leaves) else {}
 
 
 def target(kernel, level):

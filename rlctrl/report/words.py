@@ -7,6 +7,7 @@ ERROR_TERMS = {
     "quadrature": "change of V when the noise gets twice the nodes",
     "truncation": "change of V when the margin around the box is halved",
     "target": "what the nodes in the target miss of it",
+    "walls": "how far V at the walls is from the exit value",
     "riccati_residual": "what the residual of the Riccati equation amounts to in V",
     "linearisation": "how far the linear model is from the plant over the box",
     "degree": "change of V when the polynomial degree is raised by two",
