@@ -13,7 +13,7 @@ from rlctrl.kinds import is_list
 from rlctrl.tree import record
 
 ROUNDS = 6  # of the local search, at most
-SHRINK = 0.3  # of its step, per round: 0.3^6 = 7e-4 of the candidate spacing, before the parabolas' own gain
+SHRINK = 0.3  # of its step, per round that finds no better point at its ends: 0.3^6 = 7e-4 of the spacing, before the parabolas' own gain
 SAFETY = 3.0  # how much worse a parabola may fit than a point shows
 FINEST = 6.0  # power of `SHRINK` below which steps do not fall
 FOUND = 1e-6  # likely error, relative to the spacing, of a maximum that is found
@@ -116,8 +116,8 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
 
 
 def _line(q, inputs, u, v, j, step):
-    """Best of u, two points beside it and the vertex of the parabola through the three, along input j; its value; and how far the maximum
-    may be from it."""
+    """Best of u, two points beside it and the vertex of the parabola through the three, along input j; its value; how far the maximum
+    may be from it; and whether it lies between the two points."""
 
     def moved(position):
         return u.at[..., j].set(jnp.clip(position, inputs.low[j], inputs.high[j]))

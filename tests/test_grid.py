@@ -330,17 +330,17 @@ def test_maxima_of_smooth_functions_that_are_no_parabolas_are_found_to_rounding(
 
 
 @pytest.mark.parametrize("count", [5, 11, 21])
-def test_maxima_at_kinks_are_found_to_a_hundredth_of_the_spacing_of_candidates(count):
+def test_maxima_at_kinks_are_found_to_parts_of_the_spacing_of_candidates(count):
     """On a kink a parabola may happen to fit, and the step shrinks too early: it must grow again."""
     peaks, slopes, flat = RNG(0).uniform(-1, 3, (5000, 1)), RNG(1).uniform(0.2, 5, (5000, 2)), np.zeros(5000)
     spacing = 4 / (count - 1)
-    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count) < 0.01 * spacing
+    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count) < 0.005 * spacing
     sides = lambda u: jnp.where(u[..., 0] < peaks, slopes[:, :1], -slopes[:, 1:]) * (u[..., 0] - peaks)
     assert loss(sides, flat, count) < 0.1 * spacing
 
 
 def evaluations(q, inputs):
-    """(how often the maximiser calls q with several points or one, beside the maxima)."""
+    """(calls of q after that for the candidates, what the maximiser found)."""
     seen = []
 
     def counted(u):

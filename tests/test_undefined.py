@@ -176,8 +176,8 @@ def test_griddp_shuns_inputs_that_cost_infinitely_much(order):
     for others in ((), (other,)):
         found = rc.solve(saver(others), rc.GridDP(shape=(21,), order=order, inputs=7))
         wrong = np.max(np.abs(found.V(x) - value_of_wealth(x)))
-        assert wrong <= found.error <= max(20 * wrong, 1e-7)
-        np.testing.assert_allclose(found.policy(x), [[SPENT, 0.3][: 1 + len(others)]] * 50, atol=1e-5)
+        assert wrong <= found.error <= 20 * wrong
+        np.testing.assert_allclose(found.policy(x), [[SPENT, 0.3][: 1 + len(others)]] * 50, atol=1e-6)
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -197,4 +197,4 @@ def test_hjb_shuns_them_too_and_states_what_its_walls_miss(order):
     x = np.linspace(-1, 1, 81)[:, None]
     wrong = np.max(np.abs(found.V(x) - value_of_wealth(x)))
     assert wrong <= found.error <= 20 * wrong
-    np.testing.assert_allclose(found.policy(x), SPENT, atol=1e-4)
+    np.testing.assert_allclose(found.policy(x), SPENT, atol=1e-6)
