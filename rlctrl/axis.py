@@ -80,11 +80,11 @@ class Axis:
         guide = self.guide and replace(self.guide, first=np.pad(self.guide.first, (0, 4 * more), mode="edge"))
         return replace(self, inverse=inverse, guide=guide, **arrays)
 
-    def matrix(self, x) -> np.ndarray:
-        """Values at coordinates x (k,) from node values: (k, nodes)."""
-        rows = np.zeros((len(x), self.size))
-        index, weight = self.stencil(self.place(np.asarray(x)))
-        np.add.at(rows, (np.arange(len(x))[:, None], index), weight)
+    def matrix(self, x, mass=1.0) -> np.ndarray:
+        """Values at coordinates x (k,) from node values: (k, nodes); of x (j, k) the sums over j with weights `mass` (j, 1)."""
+        rows = np.zeros((x.shape[-1], self.size))
+        index, weight = self.stencil(self.place(x))
+        np.add.at(rows, (np.arange(len(rows))[:, None], index), weight * np.expand_dims(mass, -1))
         return rows if self.order == 1 else rows @ self.inverse
 
     def terms(self, place):

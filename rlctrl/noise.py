@@ -4,6 +4,7 @@ Every law states its `mean` and `covariance`, so that linear-quadratic formulas 
 the normal law, Gauss–Legendre for the uniform one, Gauss–Laguerre for the exponential one (Golub & Welsch 1969), as tensor products.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -22,8 +23,16 @@ ORDER, NODES = 180, 1e7  # most nodes of a quadrature per channel (beyond, weigh
 Key = Annotated[Any, Kind("a key made by jax.random.key", lambda key: getattr(key, "dtype", None) in (jax.random.key(0).dtype, jnp.uint32))]
 
 
-def _tensor(nodes, weights, q):
-    """Tensor product of a one-dimensional rule: nodes (k^q, q), weights (k^q,)."""
+@functools.cache
+def _gauss(family, order):
+    """Nodes (order,) and masses of a Gauss rule: a function of `numpy.polynomial`."""
+    nodes, weights = family(order)
+    return nodes, weights / weights.sum()
+
+
+def _tensor(rule, q):
+    """Tensor product of a one-dimensional rule (nodes, masses): nodes (k^q, q), masses (k^q,)."""
+    nodes, weights = rule
     points = np.array(list(itertools.product(nodes, repeat=q))).reshape(len(nodes) ** q, q)
     mass = np.array([np.prod(w) for w in itertools.product(weights, repeat=q)])
     return points, mass / mass.sum()
@@ -88,8 +97,7 @@ class Gaussian:
     def quadrature(self, order):
         """Gauss–Hermite nodes (order^q, q) and weights, exact for polynomials of degree 2·order−1 in each channel."""
         _check_order(order, self.q)
-        nodes, weights = np.polynomial.hermite_e.hermegauss(order)
-        return _tensor(nodes, weights / weights.sum(), self.q)
+        return _tensor(_gauss(np.polynomial.hermite_e.hermegauss, order), self.q)
 
 
 @strict
@@ -133,8 +141,7 @@ class Uniform:
     def quadrature(self, order):
         """Gauss–Legendre nodes (order^q, q) and weights."""
         _check_order(order, self.q)
-        nodes, weights = np.polynomial.legendre.leggauss(order)
-        return _tensor(nodes, weights / 2, self.q)
+        return _tensor(_gauss(np.polynomial.legendre.leggauss, order), self.q)
 
 
 @strict
@@ -178,8 +185,7 @@ class Exponential:
     def quadrature(self, order):
         """Gauss–Laguerre nodes (order^q, q) and weights."""
         _check_order(order, self.q)
-        nodes, weights = np.polynomial.laguerre.laggauss(order)
-        return _tensor(nodes, weights / weights.sum(), self.q)
+        return _tensor(_gauss(np.polynomial.laguerre.laggauss, order), self.q)
 
 
 @strict

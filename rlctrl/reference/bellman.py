@@ -73,6 +73,11 @@ class Bellman:
         """The nodes, (S, n)."""
         return self.grid.points()
 
+    @functools.cached_property
+    def _numbers(self) -> Grid:
+        """The grid in arrays for the largest one."""
+        return self.grid.padded(self.capacity)
+
     @property
     def size(self) -> int:
         """Number of nodes."""
@@ -98,7 +103,7 @@ class Bellman:
         policy = np.concatenate([policy, np.zeros((room - len(policy), policy.shape[1]))])
         kernel, grid, rule = self._transitions
         coefficients = self._landing.embed(self.ahead(values), self._landing_capacity)
-        numbers = (at or self.grid).padded(self.capacity)
+        numbers = self._numbers if at is None else at.padded(self.capacity)
         pieces = _pieces(block, int(np.prod((at or self.grid).shape)))
         known = self._landings if at is None and mode in ("all", "rough") and self.keeps_landings else [None] * len(pieces)
 
@@ -132,8 +137,8 @@ class Bellman:
         kernel, grid, (nodes, _) = self._transitions
         block = self._block(len(self.inputs.candidates))
         count = -(-int(np.prod(self.capacity)) // (block * THREADS)) * block
-        numbers, candidates = self.grid.padded(self.capacity), np.asarray(self.inputs.candidates)
-        run = lambda piece: jax.block_until_ready(landings(kernel, numbers, grid, candidates, nodes[0], *piece, count, block))
+        candidates = np.asarray(self.inputs.candidates)
+        run = lambda piece: jax.block_until_ready(landings(kernel, self._numbers, grid, candidates, nodes[0], *piece, count, block))
         return in_threads(run, _pieces(block, self.size))
 
     @property
@@ -161,7 +166,8 @@ class Bellman:
         mean = (np.zeros((1, np.shape(self.rule[0])[1])), np.ones(1))
         return replace(self.kernel, low=low, high=high), grid, mean
 
-    def judged(self):
+    @functools.cached_property
+    def judged(self) -> np.ndarray:
         """Which nodes lie inside the stated box (a margin may reach beyond it), (S,)."""
         low, high = np.asarray(self.kernel.low), np.asarray(self.kernel.high)
         slack = 1e-12 * (high - low)
@@ -187,7 +193,7 @@ class Bellman:
             return self.plain.operator(policy, at)
         kernel, grid, rule = self._transitions
         nodes, mass = map(np.asarray, rule)
-        here, size = (at or self.grid).padded(self.capacity), len(policy)
+        here, size = self._numbers if at is None else at.padded(self.capacity), len(policy)
         shape = (size, len(mass), (self.grid.order + 1) ** len(self.grid.axes))
         constant, index, weight = np.empty(size), np.empty(shape, np.int32), np.empty(shape)
         block, step = min(TABLE_BLOCK, int(np.prod(self.capacity))), math.gcd(len(mass), self.together or len(mass))

@@ -286,7 +286,7 @@ def _notes(solver, fine, left, terms):
         yield 'The optimal state leaves the box, where it is projected back: enlarge the box, or pass exit="free" or "absorb".'
     if terms["quadrature"] > COARSE * spread:
         yield f"The noise quadrature is too coarse: doubling it changes V by {terms['quadrature']:.2g}. Raise `quadrature`."
-    yield from vague(sum(terms.values()), fine.values[fine.bellman.judged()])
+    yield from vague(sum(terms.values()), fine.values[fine.bellman.judged])
     bellman = replace(fine.bellman, grid=fine.bellman.grid.with_order(1))  # splines reach beyond the cell that a transition leads to
     if solver.problem.target is not None and GRAPH * bellman.operator_bytes() <= solver.table_bytes:
         endless = share_endless(bellman.operator(fine.policy))

@@ -74,7 +74,7 @@ def _by_axis(shifts, mass):
 def _averaged(kernel, grid, extended, k, shifts, mass):
     """Along axis k: node values of V → the part of it in the coefficients of W."""
     axis, wide = grid.axes[k], extended.axes[k]
-    mean = sum(m * axis.matrix(_settled(kernel, axis, k, wide.nodes + shift)) for shift, m in zip(shifts, mass, strict=True))
+    mean = axis.matrix(_settled(kernel, axis, k, np.add.outer(shifts, wide.nodes)), mass[:, None])
     return mean if wide.order == 1 else wide.inverse @ mean
 
 

@@ -47,7 +47,7 @@ def error_terms(solver, levels) -> dict[str, float]:
 def _difference(coarse, fine):
     """Largest difference of two levels on the nodes of the finer one inside the box."""
     gap = coarse.bellman.grid.resample(coarse.values, fine.bellman.grid) - fine.values
-    return float(np.max(np.abs(gap[fine.bellman.judged()])))
+    return float(np.max(np.abs(gap[fine.bellman.judged])))
 
 
 def _discretisation(solver, levels):
@@ -86,7 +86,7 @@ def _carried(solver, fine, right):
     operator, largest = fixed_policy(fine.bellman, fine.policy, solver.table_bytes), float(np.max(np.abs(right)))
     horizon = horizon_of(operator)
     sums, found = summed(operator, right, ACCURACY * largest / horizon)
-    return float(np.max(np.abs(sums[fine.bellman.judged()]))) if found else largest * horizon
+    return float(np.max(np.abs(sums[fine.bellman.judged]))) if found else largest * horizon
 
 
 def _quadrature(solver, fine, enough):
@@ -96,7 +96,7 @@ def _quadrature(solver, fine, enough):
     if len(more.rule[1]) == len(fine.bellman.rule[1]):
         return 0.0
     gap = solver.revalued(more, fine.policy, fine.values, ACCURACY, enough) - fine.values
-    return float(np.max(np.abs(gap[fine.bellman.judged()])))
+    return float(np.max(np.abs(gap[fine.bellman.judged])))
 
 
 def _truncation(solver, levels, terms):
@@ -116,14 +116,14 @@ def _halved(solver, fine, enough):
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
     gap = solver.revalued(less, fine.policy[kept], values, ACCURACY, enough) - values
-    return float(np.max(np.abs(gap[less.judged()])))
+    return float(np.max(np.abs(gap[less.judged])))
 
 
 def _widened(solver, level, margin, small, halved):
     """By margins of the level 2h; less by as much as half of the margin changes more there than on the fine grid (`halved`), which is its
     discretisation."""
     method, problem = solver.method, solver.problem
-    inside = lambda found: found.values[found.bellman.judged()]
+    inside = lambda found: found.values[found.bellman.judged]
 
     @functools.cache
     def solved(width):

@@ -38,7 +38,7 @@ def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
 
 
 def _dot(a, b):
-    return float((a * b).sum())
+    return float(np.einsum("i,i", a, b))
 
 
 def _nonzero(value):

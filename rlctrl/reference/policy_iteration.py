@@ -97,7 +97,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     mode = state.mode or ("rough" if large and bellman.inputs.continuous else "all")
     horizon, failed, diverged = 1 / (1 - gamma) if gamma < 1 else 1.0, "", False
     bound = residual = float("inf")
-    judged = bellman.judged()
+    judged = bellman.judged
     while len(rows) < method.iterations:
         improved, policy = bellman.improve(values, policy, mode)
         low, high = float((improved - values).min()), float((improved - values).max())
@@ -203,7 +203,7 @@ def share_endless(operator) -> float:
     """Share of the nodes in the box from which the policy never reaches an end."""
     bellman = operator.bellman
     ending = leaving(operator.matrix.whole / float(bellman.kernel.gamma))
-    return float(np.mean(~ending[bellman.judged()]))
+    return float(np.mean(~ending[bellman.judged]))
 
 
 def summed(operator, right, accuracy):
