@@ -28,6 +28,7 @@ from rlctrl.reference.two_level import Correction
 from rlctrl.threads import THREADS, in_threads
 
 BLOCK = 5000  # backups per block of `improve`: the working set stays in cache, and few nodes wait for one whose maximum is hard to find
+LEAST = 2000  # backups that are not worth two compiled calls
 TABLE_BLOCK = 4096  # nodes per block of `operator`
 
 
@@ -118,8 +119,10 @@ class Bellman:
         return best, chosen
 
     def _block(self, tried):
-        """Nodes per block, with so many inputs tried at each; not more than a core's share of the largest grid."""
-        return int(np.clip(BLOCK // tried, 1, min(4096, -(-int(np.prod(self.capacity)) // THREADS))))
+        """Nodes per block, with so many inputs tried at each: a core's share of the largest grid, if that is neither too much nor too
+        little."""
+        nodes = int(np.prod(self.capacity))
+        return max(1, min(BLOCK // tried, TABLE_BLOCK, nodes, max(LEAST // tried, -(-nodes // THREADS))))
 
     @property
     def keeps_landings(self) -> bool:
