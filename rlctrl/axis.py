@@ -140,9 +140,16 @@ class Axis:
 def make_axis(nodes, order=1, period=None) -> Axis:
     """Axis through the given increasing nodes; with a period the interval closes from the last node to nodes[0]+period."""
     nodes = np.asarray(nodes, float)
+    require(nodes.ndim == 1, "axis", "must be a list of node positions", nodes.shape, "Give one axis at a time.")
+    return _axis(nodes.tobytes(), order, period)
+
+
+@functools.lru_cache(64)
+def _axis(nodes, order, period):
+    """The same from the bytes of the nodes; kept, since one solve asks for the same axes again and again."""
+    nodes = np.frombuffer(nodes)
     require(order in ORDERS, "order", f"must be one of {ORDERS}", order, "Use 1 where V has kinks, 3 or 5 where it is smooth.")
-    increasing = nodes.ndim == 1 and np.all(np.diff(nodes) > 0)
-    require(increasing, "axis", "must be increasing node positions", nodes, "Sort them.")
+    require(np.all(np.diff(nodes) > 0), "axis", "must be increasing node positions", nodes, "Sort them.")
     require(len(nodes) >= order + 2, "shape", f"needs at least {order + 2} nodes a side at order {order}", len(nodes), "Refine the grid.")
     long_enough = not period or period > nodes[-1] - nodes[0]
     require(
@@ -155,7 +162,7 @@ def make_axis(nodes, order=1, period=None) -> Axis:
     ends = np.append(nodes, nodes[0] + period) if period else nodes
     widths, middles = _cells(ends)
     guide = None if np.ptp(widths) <= 1e-9 * widths[0] else Guide.of(nodes, ends[-1])
-    starts, pieces, inverse = _linear(widths) if order == 1 else _splines(nodes.tobytes(), order, period)
+    starts, pieces, inverse = _linear(widths) if order == 1 else _splines(nodes, order, period)
     return Axis(nodes, middles, widths, pieces, starts.astype(np.int32), inverse, len(nodes), guide, order, period)
 
 
@@ -169,10 +176,8 @@ def _linear(widths):
     return np.arange(len(widths)), np.tile([[0.5, -1.0], [0.5, 1.0]], (len(widths), 1, 1)), np.zeros((0, 0))
 
 
-@functools.lru_cache(32)
 def _splines(nodes, order, period):
-    """The same of any order, from the bytes of the nodes; kept, since one solve asks for the same axes again and again."""
-    nodes = np.frombuffer(nodes)
+    """The same of any order."""
     widths, middles = _cells(np.append(nodes, nodes[0] + period) if period else nodes)
     knots = knots_of(nodes, order, period)
     span = np.clip(np.searchsorted(knots, middles, side="right") - 1, order, len(knots) - order - 2)

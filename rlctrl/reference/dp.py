@@ -98,8 +98,9 @@ class GridDP:
         with Progress(f"GridDP ({need / 2**30:.2f} GiB and matrices)", progress) as bar:
             solver = LevelSolver(self, problem, grids, _table_bytes(need, limit))
             levels = self._climb(solver, bar)
-            terms = error_terms(solver, levels)
-        return _reference(solver, levels, terms)
+            left = levels[-1].bellman.share_leaving(levels[-1].policy)
+            terms = error_terms(solver, levels, left)
+        return _reference(solver, levels, terms, left)
 
     def _climb(self, solver, bar):
         """All levels, from coarse to fine; none above one that diverged."""
@@ -253,10 +254,9 @@ class LevelSolver:
         return evaluate(operator, after, accuracy + 1e-15 * float(np.ptp(values)), self.method.evaluation, horizon)
 
 
-def _reference(solver, levels, terms):
+def _reference(solver, levels, terms, left):
     problem, fine = solver.problem, levels[-1]
     bellman, value = fine.bellman, fine.bellman.value(fine.values)
-    left = bellman.share_leaving(fine.policy)
     rows = [(level.bellman.size, *row) for level in levels for row in level.rows]
     good = all(np.isfinite(v) for v in terms.values())
     return Reference(

@@ -30,8 +30,8 @@ SLIGHT = 1e-3  # relative to V's range: a change by half the margin that may cou
 ACCURACY = 0.01  # relative to themselves or to the other terms, of values under another operator, and of sums over the horizon
 
 
-def error_terms(solver, levels) -> dict[str, float]:
-    """The terms by name."""
+def error_terms(solver, levels, left) -> dict[str, float]:
+    """The terms by name; `left`: share of the transitions from the finest grid that leave the box."""
     fine = levels[-1]
     if fine.diverged:
         return {"contraction": fine.bound}
@@ -40,7 +40,7 @@ def error_terms(solver, levels) -> dict[str, float]:
     terms = {"contraction": contraction, "discretisation": _discretisation(solver, levels)}
     terms["quadrature"] = _quadrature(solver, fine, ACCURACY * sum(terms.values()))
     if solver.problem.exit == "free":
-        terms["truncation"] = _truncation(solver, levels, terms)
+        terms["truncation"] = _truncation(solver, levels, terms) if left else 0.0
     return terms
 
 
@@ -103,8 +103,6 @@ def _truncation(solver, levels, terms):
     """Change inside the box of the value of the final policy with half the margin around it, if small beside the other `terms` and V's
     range; else by wider margins."""
     fine, margin, others = levels[-1], solver.method.margin, sum(terms.values())
-    if fine.bellman.share_leaving(fine.policy) == 0:
-        return 0.0
     small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
     halved = _halved(solver, fine, ACCURACY * min(others, slight)) if margin else np.inf
     return halved if halved <= min(small, slight) else _widened(solver, levels[-2], margin or MARGIN, small, halved)
