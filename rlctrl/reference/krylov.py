@@ -1,11 +1,12 @@
 """BiCGSTAB (van der Vorst 1992) stopped by the largest residual, which is what a contraction bound speaks of.
 
-SciPy's stops by the Euclidean norm, and its inner products go through threaded BLAS, which on vectors of this length beside JAX's own
-threads took ten times as long as all the rest.
+SciPy's stops by the Euclidean norm, and its inner products of long vectors go through threaded BLAS, which beside JAX's own threads took
+ten times as long as all the rest.
 """
 
 import numpy as np
 
+SHORT = 8192  # entries of vectors that BLAS does not share among threads
 DRIFT = 1e-13  # of the residual by recurrence from the true one, relative to the largest before
 
 
@@ -38,7 +39,7 @@ def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
 
 
 def _dot(a, b):
-    return float(np.einsum("i,i", a, b))
+    return float(a.dot(b) if len(a) <= SHORT else np.einsum("i,i", a, b))
 
 
 def _nonzero(value):
