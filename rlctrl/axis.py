@@ -88,12 +88,16 @@ class Axis:
         return rows if self.order == 1 else rows @ self.inverse
 
     def terms(self, place):
-        """The pairs of `stencil` one by one, arrays (...): in this form XLA sums them faster."""
-        if self.order > 1:
-            index, weight = self.stencil(place)
-            return [(index[..., j], weight[..., j]) for j in range(self.order + 1)]
+        """The pairs of `stencil` one by one, arrays (...) of JAX: in this form XLA sums them faster."""
         i, s = self._within(place)
-        return [(i, 0.5 - s), (self._turned(i + 1), 0.5 + s)]
+        if self.order == 1:
+            return [(i, 0.5 - s), (self._turned(i + 1), 0.5 + s)]
+        pieces, side, start = jnp.asarray(self.pieces).reshape(-1), self.order + 1, entries(self.starts, i)
+        weights = []
+        for row in range(side):
+            powers = [entries(pieces, (i * side + row) * side + power) for power in range(side)]
+            weights.append(functools.reduce(lambda weight, c: weight * s + c, reversed(powers)))
+        return [(self._turned(start + j), weight) for j, weight in enumerate(weights)]
 
     def stencil(self, place):
         """Coefficient indices and weights, (..., order+1), at a `place` (...)."""
@@ -103,11 +107,11 @@ class Axis:
         if self.order == 1:
             weight = 0.5 + s * np.array([-1.0, 1.0])
         else:
-            pieces = xp.asarray(self.pieces)[i]
+            pieces = entries(xp.asarray(self.pieces), i)
             weight = pieces[..., -1]
             for power in range(self.order - 1, -1, -1):
                 weight = weight * s + pieces[..., power]
-            i = xp.asarray(self.starts)[i]
+            i = entries(xp.asarray(self.starts), i)
         return self._turned(i[..., None] + np.arange(self.order + 1, dtype=np.int32)), weight
 
     def _within(self, place):
@@ -129,7 +133,7 @@ class Axis:
         x = x if self.period is None else self.nodes[0] + xp.mod(x - self.nodes[0], self.period)
         i = np.searchsorted(self.nodes, x, side="right") - 1 if xp is np else self.guide.interval(self.nodes, lax.stop_gradient(x))
         i = xp.clip(i, 0, self._last)
-        return i + 0.5 + (x - xp.asarray(self.middles)[i]) / xp.asarray(self.widths)[i]
+        return i + 0.5 + (x - entries(xp.asarray(self.middles), i)) / entries(xp.asarray(self.widths), i)
 
     @property
     def _last(self):
@@ -204,6 +208,13 @@ def knots_of(nodes, order, period):
     turns = np.concatenate([nodes - period, nodes, nodes + period, [nodes[0] + 2 * period]])
     first = len(nodes) - order
     return turns[first : 2 * len(nodes) + order + 1]
+
+
+def entries(table, index):
+    """table[index], with numbers that are known to lie in the table: XLA need not make sure of it at every one."""
+    if isinstance(table, np.ndarray) and isinstance(index, np.ndarray):
+        return table[index]
+    return jnp.asarray(table).at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def module_of(*arrays):

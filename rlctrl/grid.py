@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rlctrl.axis import Axis, make_axis, module_of
+from rlctrl.axis import Axis, entries, make_axis, module_of
 from rlctrl.tree import record
 
 UNROLLED = 64  # terms of an interpolation that are written out; more are looped over
@@ -43,7 +43,7 @@ class Grid:
         """Coordinates (..., d) of nodes by their number (...) among the nodes proper, last axis fastest."""
         columns = []
         for axis in reversed(self.axes):
-            columns.insert(0, jnp.asarray(axis.nodes)[number % axis.count])
+            columns.insert(0, entries(axis.nodes, number % axis.count))
             number = number // axis.count
         return jnp.stack(columns, -1)
 
@@ -100,7 +100,7 @@ class Grid:
 
         def added(total, corner):
             index, weight = _corner(corner, self.shape)
-            return total + weight[(..., *extra)] * table[index]
+            return total + weight[(..., *extra)] * entries(table, index)
 
         side, start = self.order + 1, jnp.zeros(places[0].shape + table.shape[1:])
         if side ** len(self.axes) <= UNROLLED:
