@@ -1,5 +1,6 @@
 """Maximum over the inputs: enumerated candidates, then a local search well below their spacing."""
 
+import functools
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -86,10 +87,7 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
     """
     candidates = jnp.asarray(inputs.candidates if start is None else start)
     values = q(candidates) if values is None else values
-    best = jnp.argmax(values, -1)
-    where = jnp.broadcast_to(candidates, (*values.shape, candidates.shape[-1]))
-    u = jnp.take_along_axis(where, best[..., None, None], -2)[..., 0, :]
-    v = jnp.take_along_axis(values, best[..., None], -1)[..., 0]
+    u, v, _ = _best(jnp.broadcast_to(candidates, (*values.shape, candidates.shape[-1])), values)
 
     def going(search):
         return (search[0] < rounds) & jnp.any(search[-1] > FOUND)
@@ -135,10 +133,15 @@ def _line(q, inputs, u, v, j, step):
     last = moved(vertex)
     points = jnp.concatenate([u[..., None, :], sides, last[..., None, :]], -2)
     scores = jnp.concatenate([v[..., None], values, q(last[..., None, :])], -1)
-    best = jnp.argmax(scores, -1)
-    u = jnp.take_along_axis(points, best[..., None, None], -2)[..., 0, :]
-    off = _off(points[..., j], scores, (left, bend), u[..., j], low, high)
-    return u, jnp.take_along_axis(scores, best[..., None], -1)[..., 0], off, (best != 1) & (best != 2)
+    u, v, best = _best(points, scores)
+    return u, v, _off(points[..., j], scores, (left, bend), u[..., j], low, high), (best != 1) & (best != 2)
+
+
+def _best(points, values):
+    """The one of `points` (..., A, m) whose value (..., A) is largest, its value, and its number."""
+    best = jnp.argmax(values, -1)
+    pick = functools.partial(jnp.take_along_axis, mode="promise_in_bounds")
+    return pick(points, best[..., None, None], -2)[..., 0, :], pick(values, best[..., None], -1)[..., 0], best
 
 
 def _off(places, values, parabola, best, low, high):
