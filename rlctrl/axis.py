@@ -148,7 +148,7 @@ def make_axis(nodes, order=1, period=None) -> Axis:
     return _axis(nodes.tobytes(), order, period)
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(32)
 def _axis(nodes, order, period):
     """The same from the bytes of the nodes; kept, since one solve asks for the same axes again and again."""
     nodes = np.frombuffer(nodes)

@@ -545,6 +545,27 @@ def test_padded_grids_and_resampling_give_the_same_values(order):
     np.testing.assert_array_equal(jax.jit(Grid.node)(wide, np.arange(90)), grid.points())
 
 
+@orders
+@pytest.mark.parametrize("period", [None, 3.5])
+@pytest.mark.parametrize("nodes", [np.linspace(-1, 2, 12), uneven(12)], ids=["even", "uneven"])
+def test_whatever_is_looked_up_lies_in_the_tables(order, nodes, period):
+    """Compiled code does not check that: NaN, infinity and points far outside must lead to an interval of the axis."""
+    axis = make_axis(nodes, order, period).padded(15)
+    x = np.tile([np.nan, np.inf, -np.inf, 1e300, -1e300, -1.0, 2.0, 0.3], 100)
+    indices, values = jax.jit(lambda x: (jnp.stack([i for i, _ in axis.terms(axis.place(x))]), axis.terms(axis.place(x))[0][1]))(x)
+    assert np.min(indices) >= 0
+    assert np.max(indices) < 12
+    assert np.all(np.isnan(np.asarray(values)[np.isnan(x)]))
+
+
+@orders
+def test_weighted_sums_of_interpolated_values_are_one_matrix(order):
+    axis, mass = make_axis(uneven(9), order), np.array([0.2, 0.3, 0.5])
+    x = RNG(0).uniform(-1.5, 2.5, (3, 7))
+    whole = sum(m * axis.matrix(row) for m, row in zip(mass, x, strict=True))
+    np.testing.assert_allclose(axis.matrix(x, mass[:, None]), whole, atol=1e-12)
+
+
 def test_many_terms_are_looped_over_to_the_same_sum():
     """Order 3 in four dimensions has 256 terms: a product of cubics is reproduced."""
     grid = box_grid([-1] * 4, [1] * 4, (6, 7, 6, 8), (False,) * 4, order=3)
