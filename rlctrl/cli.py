@@ -186,6 +186,8 @@ def _closing(found) -> str:
     lines = []
     if reference := found.get("reference"):
         lines.append(f"reference  {reference['message']} Error {reference['error']:.3g} ({reference['error_kind']}).")
+    if training := found.get("training"):
+        lines.append(f"training   {training['message']} {found['critic']['weights']} weights.")
     if parts := found.get("decomposition"):
         critic = found["critic"]
         lines += [
@@ -194,8 +196,6 @@ def _closing(found) -> str:
             f"(noise {parts['e_star_noise_rms']:.3g}, policy {parts['e_star_policy_rms']:.3g}).",
             f"excitation {found['excitation']['verdict']}",
         ]
-    elif training := found.get("training"):
-        lines.append(f"training   {training['steps']} steps, {found['critic']['weights']} weights.")
     lines += [f"return     {name:12} {r['mean']:.5g} ± {r['ci95']:.2g}" for name, r in found.get("returns", {}).items()]
     return "\n".join(lines)
 

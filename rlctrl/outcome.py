@@ -71,7 +71,7 @@ def summary(run) -> dict:
         found |= run.decomposition.summary()
     if run.training is not None:
         asked = {"rate": experiment.scheme.rate, "memory": experiment.scheme.memory, "policy": experiment.policy}
-        found["training"] = {"steps": experiment.steps, **asked}
+        found["training"] = {"steps": experiment.steps, **asked, "message": run.training.message}
         found.setdefault("critic", {"weights": run.training.weights.size})
     if comparison is not None:
         found["returns"] = {name: {"mean": r.mean, "ci95": r.ci95} for name, r in comparison.returns.items()}

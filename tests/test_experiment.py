@@ -206,7 +206,7 @@ def test_the_summary_says_what_was_run(run):
     assert summary["reference"]["method"] == "GridDP"
     assert summary["reference"]["converged"] is True
     assert summary["reference"]["error_kind"] in ("proven", "estimated")
-    assert summary["training"] == {"steps": 200, "rate": 0.5, "memory": 8, "policy": "reference"}
+    assert summary["training"] == {"steps": 200, "rate": 0.5, "memory": 8, "policy": "reference", "message": "200 updates done."}
     assert summary["decomposition"]["identity_residual"] < 1e-10
     assert summary["lyapunov"]["identity_residual"] < 1e-10
     stages = {k: v for k, v in summary["seconds"].items() if k != "total"}

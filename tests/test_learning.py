@@ -67,6 +67,14 @@ def linear(A, B, bound=5.0):
     return rc.Problem(plant, rc.quadratic(np.eye(len(A)), np.eye(len(B[0]))), gamma=1.0 - 1e-12, exit="free")
 
 
+@pytest.mark.parametrize(("pole", "said"), [(0.8, False), (0.95, False), (1.05, True), (1.5, True)])
+def test_training_says_at_its_end_where_the_policy_does_not_hold_the_state(pole, said):
+    problem, scheme = linear([[pole]], [[1.0]]), rc.ReplayTD(memory=64)
+    message = rc.train(problem, rc.Critic(features="polynomial", hidden=()), lambda x: 0 * x, scheme, steps=200).message
+    assert message.startswith("200 updates done.")
+    assert ("p^θ does not hold the state" in message) == said
+
+
 @pytest.fixture(scope="module")
 def f16():
     """Al-Tamimi, Lewis & Abu-Khalaf's discrete F-16."""

@@ -31,6 +31,7 @@ from rlctrl.tree import saved
 from rlctrl.undefined import undefined
 
 CANDIDATES = 21  # per input, of greedy policies and targets
+ASTRAY = 0.2  # share of transitions far outside the state box from which it is said
 KEPT = 2**28  # bytes of snapshots
 TOGETHER = 4  # runs vmapped: more of them leave the cache, fewer pay for every step's overhead
 
@@ -283,11 +284,24 @@ def _training(problem, critic, scheme, loop, state, rows, steps, seed) -> Traini
     failed = int(state.failed)
     snapshots = Snapshots(**rows)
     policy = loop.policy if state.actor is None else loop.policy.at(np.asarray(state.actor.theta))
-    message = f"{steps} updates done." if failed < 0 else _divergence(scheme, state)
+    message = f"{steps} updates done.{_astray(problem, rows['memory'].z[-1])}" if failed < 0 else _divergence(scheme, state)
     if failed >= 0 and (found := _undefined(problem, rows["memory"].z[-1])):
         message = f"Training stopped in step {failed}: {found}"
     return Training(
         problem, critic, scheme, policy, loop.actor, loop.network, np.asarray(state.omega), snapshots, int(steps), seed, message, failed < 0
+    )
+
+
+def _astray(problem, z):
+    """What is to be said where many of the pairs z (M, n+m) of the last update lie far outside the state box."""
+    low, high = box(problem.plant.states)
+    x = z[:, : len(low)]
+    outside = float(np.mean(np.any((x < 2 * low - high) | (x > 2 * high - low), -1)))
+    if outside <= ASTRAY:
+        return ""
+    return (
+        f" But {100 * outside:.0f} % of the last transitions start further outside the state box than it is wide: p^θ does not hold the "
+        "state. Restart more often, or begin with a policy that does."
     )
 
 

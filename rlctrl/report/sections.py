@@ -66,6 +66,7 @@ def _findings(s):
     """What a reader should know, one sentence each."""
     return [
         _said_of(s["reference"]) if "reference" in s else None,
+        s.get("training", {}).get("message"),
         _gap(s.get("critic", {})),
         largest_cause(s),
         _verdict(s, "excitation"),
