@@ -334,9 +334,9 @@ def test_maxima_at_kinks_are_found_to_parts_of_the_spacing_of_candidates(count):
     """On a kink a parabola may happen to fit, and the step shrinks too early: it must grow again."""
     peaks, slopes, flat = RNG(0).uniform(-1, 3, (5000, 1)), RNG(1).uniform(0.2, 5, (5000, 2)), np.zeros(5000)
     spacing = 4 / (count - 1)
-    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count) < 0.005 * spacing
+    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count) < 1e-4 * spacing
     sides = lambda u: jnp.where(u[..., 0] < peaks, slopes[:, :1], -slopes[:, 1:]) * (u[..., 0] - peaks)
-    assert loss(sides, flat, count) < 0.1 * spacing
+    assert loss(sides, flat, count) < 0.02 * spacing
 
 
 def evaluations(q, inputs):
@@ -353,14 +353,14 @@ def evaluations(q, inputs):
 
 
 def test_search_ends_when_all_maxima_are_found():
-    """Two evaluations a round: one round for a parabola, six where a kink is."""
+    """Two evaluations a round: one round for a parabola, nine where a kink is."""
     peaks, inputs = RNG(0).uniform(-0.5, 2.5, (300, 1)), input_set(signals(1), 11)
     quick, (u, _) = evaluations(lambda u: -((u[..., 0] - peaks) ** 2), inputs)
     assert quick == 2
     np.testing.assert_allclose(u, peaks, atol=1e-12)
     smooth, _ = evaluations(lambda u: jnp.cos(u[..., 0] - peaks), inputs)
     kinked, _ = evaluations(lambda u: -jnp.abs(u[..., 0] - peaks), inputs)
-    assert smooth <= 6 < kinked == 12
+    assert smooth <= 6 < kinked == 18
 
 
 def test_finite_inputs_are_enumerated_exactly_and_never_left():
