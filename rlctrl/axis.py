@@ -88,7 +88,11 @@ class Axis:
         return rows if self.order == 1 else rows @ self.inverse
 
     def terms(self, place):
-        """The pairs of `stencil` one by one, arrays (...) of JAX: in this form XLA sums them faster."""
+        """The pairs of `stencil` one by one, arrays (...): in this form XLA sums them faster. The weights of cubic splines are made one by
+        one as well; those of quintic ones are so many that compiling would take a third longer."""
+        if self.order == 5:
+            index, weight = self.stencil(place)
+            return [(index[..., j], weight[..., j]) for j in range(self.order + 1)]
         i, s = self._within(place)
         if self.order == 1:
             return [(i, 0.5 - s), (self._turned(i + 1), 0.5 + s)]

@@ -13,8 +13,8 @@ from rlctrl.errors import require, require_whole
 from rlctrl.kinds import is_list
 from rlctrl.tree import record
 
-ROUNDS = 9  # of the local search, at most
-SHRINK = 0.3  # of its step, per round that finds no better point at its ends: 0.3^9 = 2e-5 of the spacing, before the parabolas' own gain
+ROUNDS = 6  # of the local search, at most
+SHRINK = 0.3  # of its step, per round that finds no better point at its ends: 0.3^6 = 7e-4 of the spacing, before the parabolas' own gain
 SAFETY = 3.0  # how much worse a parabola may fit than a point shows
 FINEST = 9.0  # power of `SHRINK` below which steps do not fall
 FOUND = 1e-6  # likely error, relative to the spacing, of a maximum that is found

@@ -315,9 +315,9 @@ def test_maximum_near_the_bounds_is_found_to_a_millionth_of_the_box(m, count):
     assert worst(peaks, rng.uniform(0.2, 3, (500, m))[:, :, None] * np.eye(m), count) < 1e-6
 
 
-def loss(q, best, count):
+def loss(q, best, count, **rounds):
     """What the maximiser misses of the maxima `best` of a batch of functions q of one input, at most."""
-    return float(np.max(best - np.asarray(maximise(q, input_set(signals(1), count))[1])))
+    return float(np.max(best - np.asarray(maximise(q, input_set(signals(1), count), **rounds)[1])))
 
 
 @pytest.mark.parametrize("count", [5, 11, 21])
@@ -329,14 +329,15 @@ def test_maxima_of_smooth_functions_that_are_no_parabolas_are_found_to_rounding(
     assert loss(lambda u: 1e-3 * jnp.cos(u[..., 0] - peaks) + 1e3, 1e3 + 1e-3 * steep, count) < 1e-12
 
 
+@pytest.mark.parametrize(("rounds", "both", "apart"), [(6, 0.005, 0.1), (9, 1e-4, 0.02)])
 @pytest.mark.parametrize("count", [5, 11, 21])
-def test_maxima_at_kinks_are_found_to_parts_of_the_spacing_of_candidates(count):
+def test_maxima_at_kinks_are_found_to_parts_of_the_spacing_of_candidates(count, rounds, both, apart):
     """On a kink a parabola may happen to fit, and the step shrinks too early: it must grow again."""
     peaks, slopes, flat = RNG(0).uniform(-1, 3, (5000, 1)), RNG(1).uniform(0.2, 5, (5000, 2)), np.zeros(5000)
     spacing = 4 / (count - 1)
-    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count) < 1e-4 * spacing
+    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count, rounds=rounds) < both * spacing
     sides = lambda u: jnp.where(u[..., 0] < peaks, slopes[:, :1], -slopes[:, 1:]) * (u[..., 0] - peaks)
-    assert loss(sides, flat, count) < 0.02 * spacing
+    assert loss(sides, flat, count, rounds=rounds) < apart * spacing
 
 
 def evaluations(q, inputs):
@@ -353,14 +354,14 @@ def evaluations(q, inputs):
 
 
 def test_search_ends_when_all_maxima_are_found():
-    """Two evaluations a round: one round for a parabola, nine where a kink is."""
+    """Two evaluations a round: one round for a parabola, six where a kink is."""
     peaks, inputs = RNG(0).uniform(-0.5, 2.5, (300, 1)), input_set(signals(1), 11)
     quick, (u, _) = evaluations(lambda u: -((u[..., 0] - peaks) ** 2), inputs)
     assert quick == 2
     np.testing.assert_allclose(u, peaks, atol=1e-12)
     smooth, _ = evaluations(lambda u: jnp.cos(u[..., 0] - peaks), inputs)
     kinked, _ = evaluations(lambda u: -jnp.abs(u[..., 0] - peaks), inputs)
-    assert smooth <= 6 < kinked == 18
+    assert smooth <= 6 < kinked == 12
 
 
 def test_finite_inputs_are_enumerated_exactly_and_never_left():

@@ -10,11 +10,12 @@ import numpy as np
 from jax import lax
 
 from rlctrl.grid import Grid
-from rlctrl.maximise import ROUNDS, maximise
+from rlctrl.maximise import maximise
 from rlctrl.tree import record
 
 ASTRAY, LEAST = 0.125, 2.0  # part of the grid's width, and cells, by which an input leads too far beyond the grid with splines
 SHUNNED = -1e100  # its value
+ROUNDS = 9  # of the search for the best inputs, at most: where maxima at kinks are found roughly, policy iteration creeps
 
 
 @record(arrays=("grid", "coefficients"))
@@ -50,7 +51,7 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
         if mode == "policy":
             u, v = old, backup(old[:, None])[:, 0]
         elif mode == "near":
-            u, v = maximise(q, inputs, inputs.beside(old))
+            u, v = maximise(q, inputs, inputs.beside(old), rounds)
         elif places is None:
             u, v = maximise(q, inputs, start, rounds)
         else:
