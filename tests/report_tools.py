@@ -45,6 +45,7 @@ STATED = {
 }  # fmt: skip
 RUN = ORIGIN | {
     "reference": STATED,
+    "training": {"steps": 20000, "message": "20000 updates done."},
     "critic": {"weights": 384, "relative_error": 0.8164, "best_fit_relative_error": 0.09929, "td_rms": 0.341},
     "decomposition": {"measure": "uniform over the box", "e_q_sup": 5.175, "e_q_rms": 1.0495, "e_star_rms": 0.2354,
                       "e_star_noise_rms": 0.2243, "e_star_policy_rms": 0.0603, "omega_tilde_norm": 170.9, "remainder_slope": None},

@@ -315,9 +315,9 @@ def test_maximum_near_the_bounds_is_found_to_a_millionth_of_the_box(m, count):
     assert worst(peaks, rng.uniform(0.2, 3, (500, m))[:, :, None] * np.eye(m), count) < 1e-6
 
 
-def loss(q, best, count, **rounds):
+def loss(q, best, count, rounds=6):
     """What the maximiser misses of the maxima `best` of a batch of functions q of one input, at most."""
-    return float(np.max(best - np.asarray(maximise(q, input_set(signals(1), count), **rounds)[1])))
+    return float(np.max(best - np.asarray(maximise(q, input_set(signals(1), count), rounds=rounds)[1])))
 
 
 @pytest.mark.parametrize("count", [5, 11, 21])
@@ -335,9 +335,9 @@ def test_maxima_at_kinks_are_found_to_parts_of_the_spacing_of_candidates(count, 
     """On a kink a parabola may happen to fit, and the step shrinks too early: it must grow again."""
     peaks, slopes, flat = RNG(0).uniform(-1, 3, (5000, 1)), RNG(1).uniform(0.2, 5, (5000, 2)), np.zeros(5000)
     spacing = 4 / (count - 1)
-    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count, rounds=rounds) < both * spacing
+    assert loss(lambda u: -jnp.abs(u[..., 0] - peaks), flat, count, rounds) < both * spacing
     sides = lambda u: jnp.where(u[..., 0] < peaks, slopes[:, :1], -slopes[:, 1:]) * (u[..., 0] - peaks)
-    assert loss(sides, flat, count, rounds=rounds) < apart * spacing
+    assert loss(sides, flat, count, rounds) < apart * spacing
 
 
 def evaluations(q, inputs):

@@ -129,6 +129,7 @@ def test_verdicts_units_and_manifest_are_said(text):
     said = re.sub(r"<[^>]+>", "", text)
     for words in (
         "M = 8 &lt; p = 384",
+        "Training: 20000 updates done.",
         "Excitation lost",
         "GridDP, estimated; V* spans 2",
         "rad/s",

@@ -8,6 +8,7 @@ from rlctrl.report.figures import figures_of
 from rlctrl.report.html import Html, bullets, is_number, number, paragraph, prose, shown, table, tag
 
 CANCELS = 3.0  # sum of the sizes of all shares, 1 if nothing cancels
+VERDICTS = {"training": ("Training", "message"), "excitation": ("Excitation", "verdict"), "lyapunov": ("Convergence", "verdict")}
 
 
 def sections(folder, viewer) -> list[tuple[str, str, Html]]:
@@ -66,7 +67,7 @@ def _findings(s):
     """What a reader should know, one sentence each."""
     return [
         _said_of(s["reference"]) if "reference" in s else None,
-        s.get("training", {}).get("message"),
+        _verdict(s, "training"),
         _gap(s.get("critic", {})),
         largest_cause(s),
         _verdict(s, "excitation"),
@@ -118,8 +119,9 @@ def _cancelling(s):
 
 
 def _verdict(s, part):
-    said = s.get(part, {}).get("verdict")
-    return f"{ {'excitation': 'Excitation', 'lyapunov': 'Convergence'}[part] }: {said}" if said else None
+    label, key = VERDICTS[part]
+    said = s.get(part, {}).get(key)
+    return f"{label}: {said}" if said else None
 
 
 def ranked(returns) -> list[str]:
