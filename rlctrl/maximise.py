@@ -76,14 +76,14 @@ def finite_values(signals) -> tuple:
     return tuple(np.sort(s.values or ()) for s in signals)
 
 
-def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
+def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None, step=None):
     """argmax and max over the input box of q: (..., A, m) → (..., A).
 
     Starts from the best of `start` (..., A, m) (default: all candidates), then for each continuous input in turn compares the points one
     step either side and the vertex of the parabola through the three, with the step shrinking each round, the faster the better the
     parabola fits, until all maxima are found or after so many `rounds`; several continuous inputs are also moved together, to the vertex of
     the quadratic through the points around. Finite inputs keep the best candidate's values; `rounds=0` keeps the best candidate.
-    `values`: q(start), where known.
+    `values`: q(start), where known; `step` (..., m): of the first round, where the spacing of the candidates is too far.
     """
     candidates = jnp.asarray(inputs.candidates if start is None else start)
     values = q(candidates) if values is None else values
@@ -109,8 +109,9 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None):
 
     if not (inputs.continuous and rounds):
         return u, v
-    spacing, start = jnp.where(jnp.asarray(inputs.step) > 0, inputs.step, 1.0), jnp.zeros(u.shape)
-    return jax.lax.while_loop(going, one_round, (0, u, v, start, start, start + 1))[1:3]
+    spacing, zero = jnp.where(jnp.asarray(inputs.step) > 0, inputs.step, 1.0), jnp.zeros(u.shape)
+    level = zero if step is None else jnp.clip(jnp.floor(jnp.log(step / spacing) / np.log(SHRINK)), 0, FINEST)
+    return jax.lax.while_loop(going, one_round, (0, u, v, level, level, zero + 1))[1:3]
 
 
 def _line(q, inputs, u, v, j, step):

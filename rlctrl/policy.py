@@ -16,6 +16,8 @@ from rlctrl.maximise import InputSet, maximise
 from rlctrl.traced import Traced
 from rlctrl.tree import record
 
+ROUNDS, REACH = 3, 0.3  # of a one-step lookahead: rounds of its search, and its first step relative to how far the inputs around are apart
+
 
 class Policy:
     """A map from states (..., n) to inputs (..., m)."""
@@ -122,7 +124,8 @@ class GreedyPolicy(Policy):
 @record(arrays=("kernel", "value", "rule", "grid", "table", "inputs"))
 @dataclass(frozen=True, eq=False)
 class LookaheadPolicy(Policy):
-    """argmax of r + γ E V(X_+), searched from the inputs stored at the nodes around x: `table` (nodes, m) on a linear `grid`."""
+    """argmax of r + γ E V(X_+), searched around the inputs stored at the nodes around x and their interpolation, within what those differ
+    by: `table` (nodes, m) on a linear `grid`."""
 
     kernel: Any
     value: Any
@@ -137,9 +140,13 @@ class LookaheadPolicy(Policy):
         return len(self.grid.axes)
 
     def act(self, x):
-        corners, _ = self.grid.stencil(x)
+        inputs, (corners, weight) = self.inputs, self.grid.stencil(x)
         start = jnp.asarray(self.table)[corners]
-        return maximise(lambda u: self.kernel.backup(self.value.at, x[..., None, :], u, self.rule), self.inputs, start)[0]
+        middle = jnp.clip(jnp.sum(weight[..., None] * start, -2), inputs.low, inputs.high)
+        middle = jnp.where(jnp.asarray(inputs.step) > 0, middle, start[..., 0, :])  # finite inputs have no values between
+        step = REACH * (jnp.max(start, -2) - jnp.min(start, -2) + inputs.step)
+        start = jnp.concatenate([middle[..., None, :], start], -2)
+        return maximise(lambda u: self.kernel.backup(self.value.at, x[..., None, :], u, self.rule), inputs, start, ROUNDS, step=step)[0]
 
 
 @record(static=("traced", "m"))

@@ -38,6 +38,27 @@ def test_the_policy_looks_ahead_as_the_q_function_does(refined):
     assert np.max(best - grid.Q(x, grid.policy(x))) <= 1e-5 * np.ptp(best)
 
 
+def test_the_policy_of_a_swing_up_takes_the_better_side_of_a_switch():
+    """Where inputs at the nodes around a state lie at both ends of the box: against all inputs, 2001 of them."""
+    grid = rc.solve(rc.Problem(**plants.defaults("pendulum")), rc.GridDP(shape=(41, 41)))
+    x = np.random.default_rng(5).uniform((-np.pi, -8), (np.pi, 8), (1000, 2))
+    best = np.max(grid.Q(x, np.broadcast_to(np.linspace(-5, 5, 2001)[:, None, None], (2001, 1000, 1))), 0)
+    missed = (best - grid.Q(x, grid.policy(x))) / np.ptp(best)
+    assert np.max(missed) <= 3e-4
+    assert np.quantile(missed, 0.99) <= 3e-6
+
+
+def test_the_policy_takes_finite_inputs_as_they_are_beside_continuous_ones():
+    """The best force is −x − gear; the better gear, of −1, 0 and 1, makes it small."""
+    states = [rc.Signal("x", "1", -2, 2)]
+    inputs = [rc.Signal("gear", "1", -1, 1, values=(-1.0, 0.0, 1.0)), rc.Signal("force", "1", -2, 2)]
+    plant = rc.Plant("geared", states, inputs, update=lambda x, u, w, p: x[0] + u[0] + u[1] + 0.05 * w[0], noise=rc.Gaussian(1))
+    problem = rc.Problem(plant, lambda x, u: -(x[0] ** 2) - u[1] ** 2, gamma=0.5)
+    gear, force = rc.solve(problem, rc.GridDP(shape=(41,), order=3)).policy(np.linspace(-1.9, 1.9, 77)[:, None]).T
+    assert set(np.unique(gear)) == {-1.0, 0.0, 1.0}
+    assert np.max(np.abs(force)) <= 0.5
+
+
 def test_stated_error_covers_the_true_one_in_the_whole_box(refined):
     exact, grids = refined
     x = np.random.default_rng(1).uniform(-2, 2, (4000, 2))

@@ -90,10 +90,8 @@ class Source:
         first = self.nodes if self.target == "expected" else first
         spread = lambda a: jnp.broadcast_to(a, (self.successors, len(a)))
         start = spread(x), spread(u), jnp.zeros(self.successors), jnp.ones(self.successors)
-        start, one = self._advance(policy, start, first)
-        (_, _, r, gamma), rest = jax.lax.scan(lambda c, w: self._advance(policy, c, w), start, rest)
-        path = jnp.swapaxes(jnp.concatenate([one[None], rest]), 0, 1)
-        return Row(jnp.concatenate([x, u]), path, r, gamma, self.shares)
+        (_, _, r, gamma), path = jax.lax.scan(lambda c, w: self._advance(policy, c, w), start, jnp.concatenate([first[None], rest]))
+        return Row(jnp.concatenate([x, u]), jnp.swapaxes(path, 0, 1), r, gamma, self.shares)
 
     def _first(self, key):
         """Noises of the first step (K, q); the plant itself goes on by the first of them."""
