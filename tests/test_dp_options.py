@@ -113,7 +113,7 @@ def test_expectation_before_the_maximum_is_exact_at_order_one(exit, moved):  # n
     plain = solver.bellman(solver.grids[-1])
     exact = split(replace(plain, room=1e6))
     assert exact.expectation is not None
-    assert exact.keeps_landings
+    assert exact.keeps_outcomes
     values, policy = RNG(0).normal(size=plain.size), np.zeros((plain.size, 1))
     for mode in ("all", "rough", "near", "policy"):
         found, wanted = (bellman.improve(values, policy, mode)[0] for bellman in (exact, plain))

@@ -23,7 +23,7 @@ from rlctrl.maximise import InputSet
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.reference.expectation import Expectation, Split
 from rlctrl.reference.rows import Rows
-from rlctrl.reference.sweep import GridValue, improved, landing, landings, mass_leaving
+from rlctrl.reference.sweep import GridValue, improved, landing, outcomes, mass_leaving
 from rlctrl.reference.two_level import Correction
 from rlctrl.threads import THREADS, in_threads
 
@@ -106,7 +106,7 @@ class Bellman:
         coefficients = self._landing.embed(self.ahead(values), self._landing_capacity)
         numbers = self._numbers if at is None else at.padded(self.capacity)
         pieces = _pieces(block, int(np.prod((at or self.grid).shape)))
-        known = self._landings if at is None and mode in ("all", "rough") and self.keeps_landings else [None] * len(pieces)
+        known = self._outcomes if at is None and mode in ("all", "rough") and self.keeps_outcomes else [None] * len(pieces)
 
         def run(piece, known):
             return jax.block_until_ready(
@@ -125,23 +125,23 @@ class Bellman:
         return max(1, min(BLOCK // tried, TABLE_BLOCK, nodes, max(LEAST // tried, -(-nodes // THREADS))))
 
     @property
-    def keeps_landings(self) -> bool:
-        """Whether the places to which the candidates lead are kept: one of them a candidate, and room for them."""
+    def keeps_outcomes(self) -> bool:
+        """Whether the places to which the candidates lead, and their rewards, are kept: one place a candidate, and room for them."""
         alone = len(self._transitions[2][1]) == 1 and not self.kernel.can_end
-        return alone and self.landing_bytes() <= self.room
+        return alone and self.outcome_bytes() <= self.room
 
-    def landing_bytes(self) -> float:
-        """Bytes of these places."""
-        return 8.0 * float(np.prod(self.capacity)) * len(self.inputs.candidates) * len(self.grid.axes)
+    def outcome_bytes(self) -> float:
+        """Bytes of these places and rewards."""
+        return 8.0 * float(np.prod(self.capacity)) * len(self.inputs.candidates) * (len(self.grid.axes) + 1)
 
     @functools.cached_property
-    def _landings(self):
-        """These places by node and candidate, in arrays for the largest grid, for every core."""
+    def _outcomes(self):
+        """These places and rewards by node and candidate, in arrays for the largest grid, for every core."""
         kernel, grid, (nodes, _) = self._transitions
         block = self._block(len(self.inputs.candidates))
         count = -(-int(np.prod(self.capacity)) // (block * THREADS)) * block
         candidates = np.asarray(self.inputs.candidates)
-        run = lambda piece: jax.block_until_ready(landings(kernel, self._numbers, grid, candidates, nodes[0], *piece, count, block))
+        run = lambda piece: jax.block_until_ready(outcomes(kernel, self._numbers, grid, candidates, nodes[0], *piece, count, block))
         return in_threads(run, _pieces(block, self.size))
 
     @property

@@ -218,7 +218,7 @@ class LevelSolver:
         bellman = split(bellman) if self.additive and self.method.order == 1 and bellman.expectation is None else bellman
         bellman = replace(bellman, coarse=below and (below.bellman.coarse or Correction.of(below.bellman, below.policy)))
         state = state or self._start(bellman, below)
-        kept = bellman.landing_bytes() if bellman.keeps_landings else 0.0
+        kept = bellman.outcome_bytes() if bellman.keeps_outcomes else 0.0
         start = below.bellman.grid.resample(below.values, grid) if below and passing else None
         level = policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep, start)
         if level.diverged:

@@ -92,7 +92,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     change from the values `below` (S,) that the grid below gives. `show(rows, goal)` reports, `keep` is handed each new state."""
     gamma, endless = float(bellman.kernel.gamma), not bellman.kernel.can_end
     values, policy, rows = state.values, state.policy, list(state.rows)
-    known = bellman.keeps_landings and not bellman.inputs.continuous  # then a full search costs little
+    known = bellman.keeps_outcomes and not bellman.inputs.continuous  # then a full search costs little
     large = not known and bellman.size * len(bellman.inputs.candidates) * len(bellman.rule[1]) > NEAR_PAYS
     mode = state.mode or ("rough" if large and bellman.inputs.continuous else "all")
     horizon, failed, diverged = 1 / (1 - gamma) if gamma < 1 else 1.0, "", False

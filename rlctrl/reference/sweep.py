@@ -34,7 +34,7 @@ class GridValue:
 @functools.partial(jax.jit, static_argnames=("block", "mode"))
 def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, last, known, block, mode):
     """Best value and input at the nodes first … last−1 (of the padded grid `numbers`), in arrays as long as `policy`; `known`: their
-    `landings`."""
+    `outcomes`."""
     value, candidates = GridValue(grid, coefficients), jnp.asarray(inputs.candidates)
     rounds, finite = (0 if mode == "rough" else ROUNDS), not inputs.continuous
     strays = kernel.exit == "free" and grid.order > 1
@@ -43,7 +43,7 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
         here = first + k * block
         x = numbers.node(jnp.minimum(here + jnp.arange(block), last - 1))
         old = lax.dynamic_slice_in_dim(jnp.asarray(policy), here, block)
-        places = known and [lax.dynamic_slice_in_dim(p, k * block, block) for p in known]
+        places, rewards = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, k * block, block), known) if known else (None, None)
         backup = lambda u: kernel.backup(value.at, x[:, None], u, rule)
         q = _staying(kernel, value, x, candidates, rule, places) if strays else backup
         start = jnp.broadcast_to(candidates, (block, *candidates.shape))
@@ -57,7 +57,7 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
         else:
             landed, far = grid.evaluate_at(coefficients, places), _beyond(grid, places)
             landed = _shunned(landed, far, far) if strays else landed
-            values = kernel.reward(x[:, None], candidates) + kernel.gamma * landed
+            values = rewards + kernel.gamma * landed
             values = values if finite else jnp.concatenate([values, q(old[:, None])], 1)
             u, v = maximise(q, inputs, start, rounds, values)
         if kernel.can_end:
@@ -101,16 +101,16 @@ def _shunned(values, beyond, others):
 
 
 @functools.partial(jax.jit, static_argnames=("count", "block"))
-def landings(kernel, numbers, grid, candidates, noise, first, last, count, block):
-    """Where all candidates (A, m) lead from the nodes first … last−1: places on `grid`, arrays (count, A)."""
+def outcomes(kernel, numbers, grid, candidates, noise, first, last, count, block):
+    """What all candidates (A, m) lead to from the nodes first … last−1: places on `grid`, arrays (count, A), and rewards, (count, A)."""
 
     def one(k, out):
-        x = numbers.node(jnp.minimum(first + k * block + jnp.arange(block), last - 1))
-        places = grid.places(lax.optimization_barrier(kernel.step(x[:, None], candidates, noise)[0]))
-        return [lax.dynamic_update_slice_in_dim(a, p, k * block, 0) for a, p in zip(out, places, strict=True)]
+        x = numbers.node(jnp.minimum(first + k * block + jnp.arange(block), last - 1))[:, None]
+        found = grid.places(lax.optimization_barrier(kernel.step(x, candidates, noise)[0])), kernel.reward(x, candidates)
+        return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, k * block, 0), out, found)
 
-    start = [jnp.zeros((count, len(candidates))) for _ in grid.axes]
-    return lax.fori_loop(0, (last - first + block - 1) // block, one, start)
+    empty = jnp.zeros((count, len(candidates)))
+    return lax.fori_loop(0, (last - first + block - 1) // block, one, ([empty for _ in grid.axes], empty))
 
 
 @jax.jit
