@@ -23,7 +23,7 @@ from rlctrl.maximise import InputSet
 from rlctrl.policy import LookaheadPolicy
 from rlctrl.reference.expectation import Expectation, Split
 from rlctrl.reference.rows import Rows
-from rlctrl.reference.sweep import GridValue, improved, landing, outcomes, mass_leaving
+from rlctrl.reference.sweep import GridValue, improved, landing, mass_leaving, outcomes
 from rlctrl.reference.two_level import Correction
 from rlctrl.threads import THREADS, in_threads
 

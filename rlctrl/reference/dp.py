@@ -155,7 +155,7 @@ class GridDP:
 
     def estimate_memory(self, problem) -> float:
         """Bytes the solve needs at its peak besides what it keeps only where that fits into `memory` (matrices of fixed policies, where
-        candidates lead): node arrays, Krylov vectors, one block of the maximisation."""
+        candidates lead and what they pay): node arrays, Krylov vectors, one block of the maximisation."""
         nodes = float(np.prod([a if isinstance(a, int) else len(a) for a in self.axes(problem)[-1]]))
         return nodes * 8 * (50 + 2 * problem.plant.n + 4 * problem.plant.m) + 2e8
 
