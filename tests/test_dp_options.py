@@ -371,6 +371,24 @@ def test_a_target_that_cannot_be_reached_is_said():
         rc.solve(problem, rc.GridDP(shape=41, iterations=30))
 
 
+def test_without_discount_a_target_that_no_input_leads_to_is_refused_at_once(monkeypatch):
+    """x_+ = x + 0.1 u on [−1, 1]; a target between the nodes is reached by an input all the same."""
+    plant = rc.Plant("line", [rc.Signal("x", "m", -1, 1)], [rc.Signal("u", "m", -1, 1)], update=lambda x, u, w, p: x + 0.1 * u)
+
+    def problem(target):
+        return rc.Problem(plant, lambda x, u: ca.SX(-1), gamma=1.0, target=target, exit_value=lambda x: x[0])
+
+    near, far = problem(lambda x: ca.fabs(x[0] - 0.05) - 0.02), problem(lambda x: ca.fabs(x[0] - 5) - 0.02)
+    assert rc.solve(near, rc.GridDP(shape=21)).V([[0.52]])[0] < -4
+    assert rc.solve(problem(lambda x: x[0] - 2), rc.GridDP(shape=21)).V([[0.5]])[0] == pytest.approx(0.5)  # ended everywhere
+    still = rc.Plant("still", plant.states, plant.inputs, update=lambda x, u, w, p: 0.9 * x + 0 * u)
+    inside = rc.Problem(still, lambda x, u: ca.SX(-1), gamma=1.0, exit="absorb")
+    monkeypatch.setattr(LevelSolver, "solve", lambda *_: pytest.fail("solved"))
+    for made, named in ((far, "`target` must be where some input leads"), (inside, "`exit` must be where some input leads")):
+        with pytest.raises(rc.InputError, match=named):
+            rc.solve(made, rc.GridDP(shape=21))
+
+
 @pytest.mark.parametrize("order", [1, 3])
 def test_states_from_which_the_target_is_out_of_reach_are_said_at_a_discount(order):
     """x_+ = 2x + u, |u| ≤ 1: from |x| ≥ 1 nothing comes back."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlctrl.axis import ORDERS, make_axis
-from rlctrl.errors import free_memory, require, require_number, require_numbers, require_whole, strict
+from rlctrl.errors import InputError, free_memory, require, require_number, require_numbers, require_whole, strict
 from rlctrl.grid import Grid, continued, nearest_nodes
 from rlctrl.kinds import FilePath, is_list, is_path, is_whole
 from rlctrl.maximise import input_set
@@ -19,16 +19,19 @@ from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.checkpoint import Checkpoint
+from rlctrl.reference.chunks import in_chunks
 from rlctrl.reference.expectation import noise_first, split
 from rlctrl.reference.grid_error import error_terms
 from rlctrl.reference.policy_iteration import PATIENCE, Level, State, evaluate, fixed_policy, horizon_of, policy_iteration, share_endless
 from rlctrl.reference.refinement import BEYOND, vague
+from rlctrl.reference.sweep import may_end
 from rlctrl.reference.two_level import Correction
 from rlctrl.undefined import WITHIN, undefined
 
 LEVELS = 3  # grids in a nest
 LEAVING, COARSE = 0.01, 0.01  # share of transitions, part of the range of V, from which it is said
 FIRST = 0.02  # a policy from the grid below is evaluated until its residual is this part of what it is there
+PAIRS = 20_000  # of nodes and inputs looked at together
 START = 0.01  # tolerance of the linear V that splines start from
 GRAPH = 4  # bytes of a search along the transitions, in matrices of a policy
 EXPECTATIONS = ("auto", "transition", "node")
@@ -97,6 +100,7 @@ class GridDP:
         grids = self.grids(problem)
         with Progress(f"GridDP ({need / 2**30:.2f} GiB and matrices)", progress) as bar:
             solver = LevelSolver(self, problem, grids, _table_bytes(need, limit))
+            solver.require_end()
             levels = self._climb(solver, bar)
             left = levels[-1].bellman.share_leaving(levels[-1].policy)
             terms = error_terms(solver, levels, left)
@@ -211,6 +215,23 @@ class LevelSolver:
     def additive(self):
         """Whether the expectation may come before the maximum."""
         return self.problem.additive_noise and not self.problem.kernel.can_end
+
+    def require_end(self):
+        """Raise `InputError` if γ = 1 and no candidate leads to an end from any node where the problem goes on: V would be infinite."""
+        problem, method = self.problem, self.method
+        if problem.gamma < 1:
+            return
+        candidates = input_set(problem.plant.inputs, method.inputs).candidates
+        noises, size = problem.plant.law.quadrature(method.quadrature)[0], max(1, PAIRS // len(candidates))
+        for grid in self.grids:
+            over, near = in_chunks(lambda x: may_end(problem.kernel, x, candidates, noises), grid.points(), size=size)
+            if np.all(over) or np.any(near):
+                return
+        if undefined(problem, self.grids[0].points(), candidates):
+            return  # which the solve says
+        name, nodes = "exit" if problem.target is None else "target", "×".join(map(str, self.capacity))
+        rule = "must be where some input leads from some node: without discount V is infinite otherwise"
+        raise InputError(f"`{name}` {rule}; none does from {nodes} nodes. Check its sign and the box, or take gamma below 1.")
 
     def solve(self, grid, below, show=lambda *_: None, keep=lambda _: None, state=None, passing=False) -> Level:
         """Policy iteration on a grid, from a state, the level below, or nothing; `passing`: on the way to a finer grid."""

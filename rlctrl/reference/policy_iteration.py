@@ -196,7 +196,7 @@ def horizon_of(operator) -> float:
     if gamma < 1:
         return 1 / (1 - gamma)
     times, solved = summed(operator, (~_over(operator)).astype(float), 1e-3)
-    return float(times.max()) if solved and times.min() > -1 and times.max() < LONGEST else float("inf")
+    return max(1.0, float(times.max())) if solved and times.min() > -1 and times.max() < LONGEST else float("inf")
 
 
 def share_endless(operator) -> float:

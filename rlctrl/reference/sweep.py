@@ -138,6 +138,15 @@ def ended(kernel, x):
 
 
 @jax.jit
+def may_end(kernel, x, candidates, nodes):
+    """Whether the problem has ended in x (S, n), or some candidate (A, m) ends it in the next step at one of the noise nodes (K, q): both
+    (S,)."""
+    ends = lambda w: jnp.any(kernel.ended(kernel.step(x[:, None], candidates, w)[0]), -1)
+    over = kernel.ended(x)
+    return over, ~over & lax.fori_loop(0, len(nodes), lambda k, found: found | ends(nodes[k]), jnp.zeros(len(x), bool))
+
+
+@jax.jit
 def mass_leaving(kernel, x, u, rule):
     nodes, mass = map(jnp.asarray, rule)
     return lax.fori_loop(0, len(mass), lambda k, total: total + mass[k] * kernel.step(x, u, nodes[k])[1], jnp.zeros(len(x)))
