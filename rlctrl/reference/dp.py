@@ -231,7 +231,7 @@ class LevelSolver:
             return  # which the solve says
         name, nodes = "exit" if problem.target is None else "target", "×".join(map(str, self.capacity))
         rule = "must be where some input leads from some node: without discount V is infinite otherwise"
-        raise InputError(f"`{name}` {rule}; none does from {nodes} nodes. Check its sign and the box, or take gamma below 1.")
+        raise InputError(f"`{name}` {rule}; none does from {nodes} nodes. Check its sign and the box, widen it, or take gamma below 1.")
 
     def solve(self, grid, below, show=lambda *_: None, keep=lambda _: None, state=None, passing=False) -> Level:
         """Policy iteration on a grid, from a state, the level below, or nothing; `passing`: on the way to a finer grid."""
