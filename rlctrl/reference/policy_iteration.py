@@ -190,8 +190,8 @@ def _over(operator):
 
 
 def horizon_of(operator) -> float:
-    """Σ γ^k over the steps to the end, at most: 1/(1 − γ), or at γ = 1 the largest expected number of steps τ = 1 + P^π τ under a policy,
-    infinite if it does not end or no such numbers are found."""
+    """Σ γ^k over the steps to the end, at most: 1/(1 − γ), or at γ = 1 the largest expected number of steps τ = 1 + P^π τ under a policy
+    (1 where all has ended), infinite if it does not end or no such numbers are found."""
     gamma = float(operator.bellman.kernel.gamma)
     if gamma < 1:
         return 1 / (1 - gamma)
