@@ -6,6 +6,7 @@ sum of (order+1)^d terms. Beyond the last node the end piece is continued: extra
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,11 @@ class Grid:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(a.size for a in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of nodes."""
+        return math.prod(self.shape)
 
     @property
     def order(self) -> int:

@@ -117,25 +117,22 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None, step=N
 def _line(q, inputs, u, v, j, step):
     """Best of u, two points beside it and the vertex of the parabola through the three, along input j; its value; how far the maximum
     may be from it; and whether it lies between the two points."""
+    low, high, b = inputs.low[j], inputs.high[j], u[..., j]
+    a, c = jnp.clip(_beside(b, low, step), low, high), jnp.clip(-_beside(-b, -high, step), low, high)
 
-    def moved(position):
-        return u.at[..., j].set(jnp.clip(position, inputs.low[j], inputs.high[j]))
+    def moved(place):
+        return u.at[..., j].set(place)
 
-    low, high = inputs.low[j], inputs.high[j]
-    b = u[..., j]
-    a, c = _beside(b, low, step), -_beside(-b, -high, step)
-    sides = jnp.stack([moved(a), moved(c)], -2)
-    values = q(sides)
-    left, right = (values[..., 0] - v) / (a - b), (values[..., 1] - v) / (c - b)
-    bend = (right - left) / (c - a)
-    shift = jnp.nan_to_num(0.5 * (a - b - left / bend), nan=0.0)  # NaN where q is flat, or −∞ at a side
-    vertex = jnp.clip(b + jnp.clip(shift, -step, step), low, high)
-    vertex = jnp.where(vertex == b, 0.5 * (b + jnp.where(b - a < c - b, a, c)), vertex)
-    last = moved(vertex)
-    points = jnp.concatenate([u[..., None, :], sides, last[..., None, :]], -2)
-    scores = jnp.concatenate([v[..., None], values, q(last[..., None, :])], -1)
-    u, v, best = _best(points, scores)
-    return u, v, _off(points[..., j], scores, (left, bend), u[..., j], low, high), (best != 1) & (best != 2)
+    def look(k, found):
+        scores, _ = found
+        place = jnp.where(k == 1, a, jnp.where(k == 2, c, _vertex((b, a, c), scores, step, low, high)))
+        return scores.at[k].set(q(moved(place)[..., None, :])[..., 0]), place
+
+    scores, last = jax.lax.fori_loop(1, 4, look, (jnp.stack([v] * 4), b))  # one place after the other: q is compiled once
+    places = jnp.stack([b, a, c, last])
+    best = jnp.argmax(scores, 0)
+    place, v = (jnp.take_along_axis(x, best[None], 0, mode="promise_in_bounds")[0] for x in (places, scores))
+    return moved(place), v, _off(places, scores, place, low, high), (best != 1) & (best != 2)
 
 
 def _best(points, values):
@@ -145,13 +142,29 @@ def _best(points, values):
     return pick(points, best[..., None, None], -2)[..., 0, :], pick(values, best[..., None], -1)[..., 0], best
 
 
-def _off(places, values, parabola, best, low, high):
+def _parabola(places, scores):
+    """Slope from the first to the second of three places, and bend, of the parabola through the scores there."""
+    b, a, c, *_ = places
+    left, right = (scores[1] - scores[0]) / (a - b), (scores[2] - scores[0]) / (c - b)
+    return left, (right - left) / (c - a)
+
+
+def _vertex(places, scores, step, low, high):
+    """Where the parabola through the first three places is largest, within a step of the first; if that is there, a place beside it."""
+    (left, bend), (b, a, c) = _parabola(places, scores), places
+    shift = jnp.nan_to_num(0.5 * (a - b - left / bend), nan=0.0)  # NaN where q is flat, or −∞ at a side
+    vertex = jnp.clip(b + jnp.clip(shift, -step, step), low, high)
+    return jnp.where(vertex == b, 0.5 * (b + jnp.where(b - a < c - b, a, c)), vertex)
+
+
+def _off(places, values, best, low, high):
     """How far from `best` the maximum over [low, high] may be, if what the parabola through the first three of four places misses at the
     last is cubic; NaN where that is unknown."""
-    (left, bend), (a, c, t), place = parabola, jnp.moveaxis(places[..., 1:] - places[..., :1], -1, 0), best - places[..., 0]
-    middle, *sides = jnp.moveaxis(jnp.abs(values[..., :3]), -1, 0)
+    (left, bend), (a, c, t) = _parabola(places, values), places[1:] - places[0]
+    place = best - places[0]
+    middle, *sides = jnp.abs(values[:3])
     rounding = ROUNDING * jnp.maximum(middle, jnp.minimum(*(jnp.where(side < NONE, side, 0.0) for side in sides)))
-    missed = jnp.abs(values[..., 3] - values[..., 0] - t * (left + bend * (t - a)))
+    missed = jnp.abs(values[3] - values[0] - t * (left + bend * (t - a)))
     cubic = jnp.maximum(missed - rounding, 0.0) / jnp.maximum(jnp.abs(t * (t - a) * (t - c)), TINY)
     slope = left + bend * (2 * place - a)
     wrong = SAFETY * cubic * jnp.abs((place - a) * (place - c) + place * (2 * place - a - c))

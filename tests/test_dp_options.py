@@ -111,7 +111,7 @@ def test_expectation_before_the_maximum_is_exact_at_order_one(exit, moved):  # n
     method = rc.GridDP(shape=(12, 13), inputs=7)
     solver = LevelSolver(method, problem, method.grids(problem), 0.0)
     plain = solver.bellman(solver.grids[-1])
-    exact = split(replace(plain, room=1e6))
+    exact = split(replace(plain, room=1e6), solver.shifts)
     assert exact.expectation is not None
     assert exact.keeps_outcomes
     values, policy = RNG(0).normal(size=plain.size), np.zeros((plain.size, 1))
@@ -158,9 +158,10 @@ def test_expectation_at_the_nodes_keeps_to_the_memory():
     for name, spread in MIXED.items():
         problem = moved_by(spread)
         method = rc.GridDP(shape=(16, 15), order=3, quadrature=4)
-        bellman = LevelSolver(method, problem, method.grids(problem), 0.0).bellman(method.grids(problem)[-1])
+        solver = LevelSolver(method, problem, method.grids(problem), 0.0)
+        bellman = solver.bellman(solver.grids[-1])
         assert (bellman.expectation is None) == (name != "apart")
-        assert noise_first(replace(bellman, room=1e9)).expectation is not None
+        assert noise_first(replace(bellman, room=1e9), solver.shifts).expectation is not None
 
 
 @pytest.mark.usefixtures("optimised")

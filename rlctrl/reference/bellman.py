@@ -82,7 +82,7 @@ class Bellman:
     @property
     def size(self) -> int:
         """Number of nodes."""
-        return int(np.prod(self.grid.shape))
+        return self.grid.size
 
     def value(self, values) -> GridValue:
         """Node values as a function."""
@@ -100,12 +100,12 @@ class Bellman:
         or take the "policy" as it is (T^π V)."""
         tried = 3 if mode == "near" else len(self.inputs.candidates)
         block = self._block(tried)
-        room = int(np.prod(self.capacity)) + block
+        room = math.prod(self.capacity) + block
         policy = np.concatenate([policy, np.zeros((room - len(policy), policy.shape[1]))])
         kernel, grid, rule = self._transitions
         coefficients = self._landing.embed(self.ahead(values), self._landing_capacity)
         numbers = self._numbers if at is None else at.padded(self.capacity)
-        pieces = _pieces(block, int(np.prod((at or self.grid).shape)))
+        pieces = _pieces(block, (at or self.grid).size)
         known = self._outcomes if at is None and mode in ("all", "rough") and self.keeps_outcomes else [None] * len(pieces)
 
         def run(piece, known):
@@ -121,7 +121,7 @@ class Bellman:
     def _block(self, tried):
         """Nodes per block, with so many inputs tried at each: a core's share of the largest grid, if that is neither too much nor too
         little."""
-        nodes = int(np.prod(self.capacity))
+        nodes = math.prod(self.capacity)
         return max(1, min(BLOCK // tried, TABLE_BLOCK, nodes, max(LEAST // tried, -(-nodes // THREADS))))
 
     @property
@@ -132,14 +132,14 @@ class Bellman:
 
     def outcome_bytes(self) -> float:
         """Bytes of these places and rewards."""
-        return 8.0 * float(np.prod(self.capacity)) * len(self.inputs.candidates) * (len(self.grid.axes) + 1)
+        return 8.0 * math.prod(self.capacity) * len(self.inputs.candidates) * (len(self.grid.axes) + 1)
 
     @functools.cached_property
     def _outcomes(self):
         """These places and rewards by node and candidate, in arrays for the largest grid, for every core."""
         kernel, grid, (nodes, _) = self._transitions
         block = self._block(len(self.inputs.candidates))
-        count = -(-int(np.prod(self.capacity)) // (block * THREADS)) * block
+        count = -(-math.prod(self.capacity) // (block * THREADS)) * block
         candidates = np.asarray(self.inputs.candidates)
         run = lambda piece: jax.block_until_ready(outcomes(kernel, self._numbers, grid, candidates, nodes[0], *piece, count, block))
         return in_threads(run, _pieces(block, self.size))
@@ -199,7 +199,7 @@ class Bellman:
         here, size = self._numbers if at is None else at.padded(self.capacity), len(policy)
         shape = (size, len(mass), (self.grid.order + 1) ** len(self.grid.axes))
         constant, index, weight = np.empty(size), np.empty(shape, np.int32), np.empty(shape)
-        block, step = min(TABLE_BLOCK, int(np.prod(self.capacity))), math.gcd(len(mass), self.together or len(mass))
+        block, step = min(TABLE_BLOCK, math.prod(self.capacity)), math.gcd(len(mass), self.together or len(mass))
 
         def fill(first):
             last = min(first + block, size)
@@ -214,7 +214,7 @@ class Bellman:
 
         in_threads(fill, range(0, size, block))
         tables = index.reshape(size, -1), weight.reshape(size, -1)
-        return PolicyOperator(self, constant, Rows.of(*tables, int(np.prod(self._landing.shape))))
+        return PolicyOperator(self, constant, Rows.of(*tables, self._landing.size))
 
     def lookahead(self, values, policy) -> LookaheadPolicy:
         """argmax_u r + γ E V(X_+) as a function of any x, searched from the given policy (S, m) of the nodes; where W is exact, by W."""

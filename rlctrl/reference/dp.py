@@ -5,6 +5,7 @@ policy, so the fine grid sees few maximisations. Stopping rule: see `policy_iter
 """
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +15,13 @@ from rlctrl.axis import ORDERS, make_axis
 from rlctrl.errors import InputError, free_memory, require, require_number, require_numbers, require_whole, strict
 from rlctrl.grid import Grid, continued, nearest_nodes
 from rlctrl.kinds import FilePath, is_list, is_path, is_whole
-from rlctrl.maximise import input_set
+from rlctrl.maximise import InputSet, input_set
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
 from rlctrl.reference.bellman import Bellman
 from rlctrl.reference.checkpoint import Checkpoint
 from rlctrl.reference.chunks import in_chunks
-from rlctrl.reference.expectation import noise_first, split
+from rlctrl.reference.expectation import Shifts, noise_first, split
 from rlctrl.reference.grid_error import error_terms
 from rlctrl.reference.policy_iteration import PATIENCE, Level, State, evaluate, fixed_policy, horizon_of, policy_iteration, share_endless
 from rlctrl.reference.refinement import BEYOND, vague
@@ -108,10 +109,10 @@ class GridDP:
 
     def _climb(self, solver, bar):
         """All levels, from coarse to fine; none above one that diverged."""
-        total, done, levels = sum(_size(grid) for grid in solver.grids), 0.0, []
+        total, done, levels = sum(grid.size for grid in solver.grids), 0.0, []
         checkpoint = Checkpoint.open(self.checkpoint, solver)
         for number, grid in enumerate(solver.grids):
-            share = _size(grid) / total
+            share = grid.size / total
             note = "×".join(map(str, grid.shape))
 
             def show(rows, goal, done=done, share=share, note=note):
@@ -160,7 +161,7 @@ class GridDP:
     def estimate_memory(self, problem) -> float:
         """Bytes the solve needs at its peak besides what it keeps only where that fits into `memory` (matrices of fixed policies, where
         candidates lead and what they pay): node arrays, Krylov vectors, one block of the maximisation."""
-        nodes = float(np.prod([a if isinstance(a, int) else len(a) for a in self.axes(problem)[-1]]))
+        nodes = math.prod(a if isinstance(a, int) else len(a) for a in self.axes(problem)[-1])
         return nodes * 8 * (50 + 2 * problem.plant.n + 4 * problem.plant.m) + 2e8
 
     def grids(self, problem) -> list[Grid]:
@@ -205,24 +206,37 @@ class LevelSolver:
 
     def bellman(self, grid) -> Bellman:
         """The Bellman operator on one of the grids."""
-        problem, method = self.problem, self.method
-        rule = problem.plant.law.quadrature(method.quadrature)
-        bellman = Bellman(problem.kernel, grid, input_set(problem.plant.inputs, method.inputs), rule, self.capacity, 0.5 * self.table_bytes)
-        first = method.expectation == "node" or (method.expectation == "auto" and method.order > 1 and len(rule[1]) > 1 and self.additive)
-        return noise_first(bellman) if first else bellman
+        expectation, several = self.method.expectation, self.method.order > 1 and len(self.rule[1]) > 1
+        bellman = Bellman(self.problem.kernel, grid, self.inputs, self.rule, self.capacity, 0.5 * self.table_bytes)
+        first = expectation == "node" or (expectation == "auto" and several and self.additive)
+        return noise_first(bellman, self.shifts) if first else bellman
+
+    @functools.cached_property
+    def inputs(self) -> InputSet:
+        """The candidates."""
+        return input_set(self.problem.plant.inputs, self.method.inputs)
+
+    @functools.cached_property
+    def rule(self):
+        """Nodes and masses of the noise."""
+        return self.problem.plant.law.quadrature(self.method.quadrature)
 
     @functools.cached_property
     def additive(self):
         """Whether the expectation may come before the maximum."""
         return self.problem.additive_noise and not self.problem.kernel.can_end
 
+    @functools.cached_property
+    def shifts(self):
+        """By how much additive noise moves the next state, and how likely."""
+        return Shifts.of(self.problem.kernel, self.rule, self.inputs.candidates[0])
+
     def require_end(self):
         """Raise `InputError` if γ = 1 and no candidate leads to an end from any node where the problem goes on: V would be infinite."""
-        problem, method = self.problem, self.method
+        problem, candidates, noises = self.problem, self.inputs.candidates, self.rule[0]
         if problem.gamma < 1:
             return
-        candidates = input_set(problem.plant.inputs, method.inputs).candidates
-        noises, size = problem.plant.law.quadrature(method.quadrature)[0], max(1, PAIRS // len(candidates))
+        size = max(1, PAIRS // len(candidates))
         for grid in self.grids:
             over, near = in_chunks(lambda x: may_end(problem.kernel, x, candidates, noises), grid.points(), size=size)
             if np.all(over) or np.any(near):
@@ -236,7 +250,7 @@ class LevelSolver:
     def solve(self, grid, below, show=lambda *_: None, keep=lambda _: None, state=None, passing=False) -> Level:
         """Policy iteration on a grid, from a state, the level below, or nothing; `passing`: on the way to a finer grid."""
         bellman = self.bellman(grid)
-        bellman = split(bellman) if self.additive and self.method.order == 1 and bellman.expectation is None else bellman
+        bellman = split(bellman, self.shifts) if self.additive and self.method.order == 1 and bellman.expectation is None else bellman
         bellman = replace(bellman, coarse=below and (below.bellman.coarse or Correction.of(below.bellman, below.policy)))
         state = state or self._start(bellman, below)
         kept = bellman.outcome_bytes() if bellman.keeps_outcomes else 0.0
@@ -334,10 +348,6 @@ def _way(rows, goal):
     known = [bound for *_, bound in rows if np.isfinite(bound)] or [10 * goal]
     first = max(known[0], 10 * goal)
     return np.log(first / max(known[-1], goal)) / np.log(first / goal)
-
-
-def _size(grid):
-    return int(np.prod(grid.shape))
 
 
 def _table_bytes(need, limit):

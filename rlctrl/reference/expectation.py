@@ -41,34 +41,48 @@ class Split:
         return np.moveaxis(found.reshape(-1, *table.shape[1:]), 0, self.axis).reshape(-1)
 
 
-def noise_first(bellman):
+@dataclass(frozen=True, eq=False)
+class Shifts:
+    """Γw (K, n) of additive noise at its nodes, and their masses (K,)."""
+
+    moved: np.ndarray
+    mass: np.ndarray
+
+    @classmethod
+    def of(cls, kernel, rule, u):
+        """For a rule (nodes, masses), at any input u (m,)."""
+        x, p, nodes = 0.5 * (np.asarray(kernel.low) + np.asarray(kernel.high)), np.asarray(kernel.p), rule[0]
+        rest, *moved = kernel.update.numbers(x, u, np.concatenate([np.zeros_like(nodes[:1]), nodes]), p)
+        return cls(np.array(moved) - rest, np.asarray(rule[1]))
+
+    @functools.cached_property
+    def by_axis(self):
+        """Per axis the (shifts, masses) of a law under which the axes move independently; None if they do not."""
+        scaled = [(column / (np.max(np.abs(column)) or 1.0)).round(12) for column in self.moved.T]
+        apart = [np.unique(column, return_index=True, return_inverse=True) for column in scaled]
+        counts = [len(values) for values, *_ in apart]
+        if math.prod(counts) != len(self.mass):
+            return None
+        table = np.zeros(counts)
+        np.add.at(table, tuple(place for *_, place in apart), self.mass)
+        margins = [table.sum(tuple(i for i in range(len(counts)) if i != k)) for k in range(len(counts))]
+        if not np.allclose(table, functools.reduce(np.multiply.outer, margins), rtol=0, atol=1e-15):
+            return None
+        return [(column[first], margin) for column, (_, first, _), margin in zip(self.moved.T, apart, margins, strict=True)]
+
+
+def noise_first(bellman, shifts):
     """The operator with the expectation over additive noise applied once per sweep; as it was if that would need more than its `room`."""
-    kernel, grid, (nodes, mass) = bellman.kernel, bellman.grid, bellman.rule
-    shifts, mass = _shifts(kernel, nodes, bellman.inputs.candidates[0]), np.asarray(mass)
-    extended = _extended(grid, np.abs(shifts).max(0), kernel)
-    apart = _by_axis(shifts, mass)
-    if apart is not None:
-        matrices = [_averaged(kernel, grid, extended, k, *law) for k, law in enumerate(apart)]
+    kernel, grid, moved = bellman.kernel, bellman.grid, shifts.moved
+    extended = _extended(grid, np.abs(moved).max(0), kernel)
+    if shifts.by_axis is not None:
+        matrices = [_averaged(kernel, grid, extended, k, *law) for k, law in enumerate(shifts.by_axis)]
         return replace(bellman, expectation=Expectation(extended, lambda values: along(values, matrices)))
-    width = [min(a.size, a.order + 2 + np.ptp(s) / np.min(a.widths)) for a, s in zip(grid.axes, shifts.T, strict=True)]
+    width = [min(a.size, a.order + 2 + np.ptp(s) / np.min(a.widths)) for a, s in zip(grid.axes, moved.T, strict=True)]
     if ENTRY * math.prod(extended.shape) * math.prod(width) > bellman.room:
         return bellman
-    matrix = _scattered(kernel, grid, extended, shifts, mass)
+    matrix = _scattered(kernel, grid, extended, moved, shifts.mass)
     return replace(bellman, expectation=Expectation(extended, lambda values: extended.fit(matrix @ grid.fit(values))))
-
-
-def _by_axis(shifts, mass):
-    """Per axis the (shifts, masses) of a law under which the axes move independently; None if they do not."""
-    apart = [np.unique((column / (np.max(np.abs(column)) or 1.0)).round(12), return_index=True, return_inverse=True) for column in shifts.T]
-    counts = [len(values) for values, *_ in apart]
-    if math.prod(counts) != len(mass):
-        return None
-    table = np.zeros(counts)
-    np.add.at(table, tuple(place for *_, place in apart), mass)
-    margins = [table.sum(tuple(i for i in range(len(counts)) if i != k)) for k in range(len(counts))]
-    if not np.allclose(table, functools.reduce(np.multiply.outer, margins), rtol=0, atol=1e-15):
-        return None
-    return [(column[first], margin) for column, (_, first, _), margin in zip(shifts.T, apart, margins, strict=True)]
 
 
 def _averaged(kernel, grid, extended, k, shifts, mass):
@@ -88,7 +102,7 @@ def _scattered(kernel, grid, extended, shifts, mass):
         index, weight = grid.stencil(after)
         start = np.arange(0, index.size + 1, width)
         entries = (mass[:, None] * weight).reshape(-1), index.reshape(-1), start
-        piece = sparse.csr_array(entries, shape=(len(rows), math.prod(grid.shape)))
+        piece = sparse.csr_array(entries, shape=(len(rows), grid.size))
         piece.sum_duplicates()
         pieces.append(piece)
     return sparse.vstack(pieces, format="csr")
@@ -99,16 +113,15 @@ def _settled(kernel, axis, k, y):
     return np.clip(y, float(kernel.low[k]), float(kernel.high[k])) if kernel.exit == "clip" and axis.period is None else y
 
 
-def split(bellman):
+def split(bellman, shifts):
     """The operator of order 1 with W found exactly, if noise moves one axis and there are inputs enough; else as it was."""
-    shifts, mass = _shifts(bellman.kernel, bellman.rule[0], bellman.inputs.candidates[0]), np.asarray(bellman.rule[1])
-    moved = np.flatnonzero(np.any(shifts != 0, 0))
-    if len(moved) != 1 or 2 * len(mass) > len(bellman.inputs.candidates):
+    moving, mass = np.flatnonzero(np.any(shifts.moved != 0, 0)), shifts.mass
+    if len(moving) != 1 or 2 * len(mass) > len(bellman.inputs.candidates):
         return bellman
-    k, kernel, grid = int(moved[0]), bellman.kernel, bellman.grid
-    axis = grid.axes[k]
-    bends = _bends(axis, shifts[:, k])
-    after = _settled(kernel, axis, k, np.add.outer(bends, shifts[:, k]))
+    k, kernel, grid = int(moving[0]), bellman.kernel, bellman.grid
+    axis, along_k = grid.axes[k], shifts.moved[:, k]
+    bends = _bends(axis, along_k)
+    after = _settled(kernel, axis, k, np.add.outer(bends, along_k))
     index, weight = Grid((axis,)).stencil(after[..., None])
     matrix = Rows.of(index.reshape(len(bends), -1), (weight * mass[:, None]).reshape(len(bends), -1), axis.size)
     axes = (*grid.axes[:k], make_axis(bends, 1, axis.period), *grid.axes[k + 1 :])
@@ -128,10 +141,3 @@ def _extended(grid, reach, kernel):
     beyond = [kernel.exit == "clip" and axis.period is None for axis in grid.axes]
     parts = zip(grid.axes, reach, beyond, strict=True)
     return Grid(tuple(make_axis(continued(a.nodes, far, 1), a.order) if more else a for a, far, more in parts))
-
-
-def _shifts(kernel, nodes, u):
-    """Γw for every noise node, (K, n), of additive noise."""
-    x, p = 0.5 * (np.asarray(kernel.low) + np.asarray(kernel.high)), np.asarray(kernel.p)
-    rest, *moved = kernel.update.numbers(x, u, np.concatenate([np.zeros_like(nodes[:1]), nodes]), p)
-    return np.array(moved) - rest

@@ -17,11 +17,11 @@ def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
     x, residual, largest = np.zeros_like(right), right.copy(), 0.0
     shadow, direction, rho = right.copy(), right.copy(), _dot(right, right)
     for _ in range(most):
-        size = np.max(np.abs(residual))
+        size = np.abs(residual).max()
         largest = max(largest, size)
         if size <= accuracy:
             drifted = DRIFT * largest > accuracy  # the recurrence may have lost the residual on the way
-            return x, not drifted or bool(np.max(np.abs(right - product(x))) <= 2 * accuracy)
+            return x, not drifted or bool(np.abs(right - product(x)).max() <= 2 * accuracy)
         towards = precondition(direction)
         image = product(towards)
         alpha = rho / _nonzero(_dot(shadow, image))
@@ -35,7 +35,7 @@ def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
         direction = residual + (rho / _nonzero(before)) * (alpha / _nonzero(omega)) * (direction - omega * image)
         if not np.isfinite(rho):
             return x, False
-    return x, bool(np.max(np.abs(residual)) <= accuracy)
+    return x, bool(np.abs(residual).max() <= accuracy)
 
 
 def _dot(a, b):

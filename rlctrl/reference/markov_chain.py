@@ -85,7 +85,7 @@ def differences(grid, exit_rule, noise) -> Differences:
         unused = (*np.zeros((2, 0), int), np.zeros(0), 0.0)
         low += second + sides + [unused] * len(full + cross)
         high += [unused] * len(second + sides) + full + cross
-    return Differences(*(_collect(operators, int(np.prod(grid.shape))) for operators in (low, high)))
+    return Differences(*(_collect(operators, grid.size) for operators in (low, high)))
 
 
 @dataclass(frozen=True)
