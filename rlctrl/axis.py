@@ -69,14 +69,9 @@ class Axis:
         """Length of the arrays: the number of nodes, or more."""
         return self.nodes.shape[0]
 
-    @functools.lru_cache(32)  # one solve asks for the same ones again and again
     def padded(self, size) -> "Axis":
         """The same axis in JAX's arrays for `size` nodes, without `inverse`."""
-        more = size - self.size
-        last = lambda a: np.concatenate([a, np.repeat(np.asarray(a)[-1:], more, 0)])
-        arrays = {name: last(getattr(self, name)) for name in ("nodes", "middles", "widths", "pieces", "starts")}
-        guide = self.guide and replace(self.guide, first=np.pad(self.guide.first, (0, 4 * more), mode="edge"))
-        return jax.device_put(replace(self, inverse=np.zeros((0, 0)), guide=guide, **arrays))
+        return _padded(self, size)
 
     def matrix(self, x, mass=1.0) -> np.ndarray:
         """Values at coordinates x (k,) from node values: (k, nodes); of x (j, k) the sums over j with weights `mass` (j, 1)."""
@@ -175,6 +170,16 @@ def _axis(nodes, order, period):
 def _cells(ends):
     """Widths and middles of the cells between the ends."""
     return np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
+
+
+@functools.lru_cache(32)
+def _padded(axis, size):
+    """`Axis.padded`; kept, as axes are."""
+    more = size - axis.size
+    last = lambda a: np.concatenate([a, np.repeat(a[-1:], more, 0)])
+    arrays = {name: last(getattr(axis, name)) for name in ("nodes", "middles", "widths", "pieces", "starts")}
+    guide = axis.guide and replace(axis.guide, first=np.pad(axis.guide.first, (0, 4 * more), mode="edge"))
+    return jax.device_put(replace(axis, inverse=np.zeros((0, 0)), guide=guide, **arrays))
 
 
 def _linear(widths):

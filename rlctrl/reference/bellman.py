@@ -76,8 +76,8 @@ class Bellman:
 
     @functools.cached_property
     def _numbers(self) -> Grid:
-        """The grid in arrays for the largest one."""
-        return self.grid.padded(self.capacity)
+        """The nodes in arrays for the largest grid."""
+        return self.grid.with_order(1).padded(self.capacity)
 
     @property
     def size(self) -> int:
@@ -104,9 +104,11 @@ class Bellman:
         policy = np.concatenate([policy, np.zeros((room - len(policy), policy.shape[1]))])
         kernel, grid, rule = self._transitions
         coefficients = self._landing.embed(self.ahead(values), self._landing_capacity)
-        numbers = self._numbers if at is None else at.padded(self.capacity)
-        pieces = _pieces(block, (at or self.grid).size)
-        known = self._outcomes if at is None and mode in ("all", "rough") and self.keeps_outcomes else [None] * len(pieces)
+        numbers, size = (self._numbers, self.size) if at is None else (at.padded(self.capacity), at.size)
+        pieces = _pieces(block, size)
+        known = [None] * len(pieces)
+        if mode in ("all", "rough") and self.keeps_outcomes:
+            known = self._outcomes if at is None else self._lead(numbers, size)
 
         def run(piece, known):
             return jax.block_until_ready(
@@ -136,13 +138,17 @@ class Bellman:
 
     @functools.cached_property
     def _outcomes(self):
-        """These places and rewards by node and candidate, in arrays for the largest grid, for every core."""
+        """Those of the nodes, kept."""
+        return self._lead(self._numbers, self.size)
+
+    def _lead(self, numbers, size):
+        """Where all candidates lead from the `size` nodes of a padded grid, and rewards, in arrays for the largest grid, for every core."""
         kernel, grid, (nodes, _) = self._transitions
         block = self._block(len(self.inputs.candidates))
         count = -(-math.prod(self.capacity) // (block * THREADS)) * block
         candidates = np.asarray(self.inputs.candidates)
-        run = lambda piece: jax.block_until_ready(outcomes(kernel, self._numbers, grid, candidates, nodes[0], *piece, count, block))
-        return in_threads(run, _pieces(block, self.size))
+        run = lambda piece: jax.block_until_ready(outcomes(kernel, numbers, grid, candidates, nodes[0], *piece, count, block))
+        return in_threads(run, _pieces(block, size))
 
     @property
     def _landing(self) -> Grid:

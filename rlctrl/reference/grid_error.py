@@ -69,12 +69,14 @@ def _discretisation(solver, levels):
 
 
 def _between(solver, fine):
-    """The middles of the cells inside the box, and TV − V there, T without interpolating expectations; at order 1 the better of the
-    policies at the first and the last corner of the cell stands for the maximum."""
+    """The middles of the cells inside the box, and TV − V there, T without interpolating expectations, if need be by the policy that those
+    interpolated give; at order 1 the better of the policies at the first and the last corner of the cell stands for the maximum."""
     bellman = fine.bellman
     middles = bellman.grid.middles(np.asarray(bellman.kernel.low), np.asarray(bellman.kernel.high))
     if bellman.grid.order > 1:
-        after = bellman.plain.improve(fine.values, fine.policy[nearest_nodes(bellman.grid, middles)], at=middles)[0]
+        after, policy = bellman.improve(fine.values, fine.policy[nearest_nodes(bellman.grid, middles)], at=middles)
+        if bellman.expectation is not None:
+            after = fixed_policy(replace(bellman.plain, together=1), policy, solver.table_bytes, middles).apply(fine.values)
     else:
         policies = [fine.policy[corner] for corner in corners(bellman.grid, middles)]
         after = np.maximum(*(fixed_policy(bellman, u, solver.table_bytes, middles).apply(fine.values) for u in policies))
