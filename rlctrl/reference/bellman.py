@@ -231,8 +231,8 @@ class Bellman:
 
     def share_leaving(self, policy) -> float:
         """Share of the transitions from the nodes under a policy that leave the box, by probability."""
-        blocks = range(0, self.size, TABLE_BLOCK)
-        parts = [np.resize(a[k : k + TABLE_BLOCK], (TABLE_BLOCK, a.shape[1])) for k in blocks for a in (self.points, policy)]
+        block = min(TABLE_BLOCK, math.prod(self.capacity))
+        parts = [np.resize(a[k : k + block], (block, a.shape[1])) for k in range(0, self.size, block) for a in (self.points, policy)]
         found = [np.asarray(mass_leaving(self.kernel, x, u, self.rule)) for x, u in zip(parts[::2], parts[1::2], strict=True)]
         return float(np.concatenate(found)[: self.size].mean())
 

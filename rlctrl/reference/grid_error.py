@@ -76,7 +76,7 @@ def _between(solver, fine):
     if bellman.grid.order > 1:
         after, policy = bellman.improve(fine.values, fine.policy[nearest_nodes(bellman.grid, middles)], at=middles)
         if bellman.expectation is not None:
-            after = fixed_policy(replace(bellman.plain, together=1), policy, solver.table_bytes, middles).apply(fine.values)
+            after = fixed_policy(bellman.plain, policy, solver.table_bytes, middles).apply(fine.values)
     else:
         policies = [fine.policy[corner] for corner in corners(bellman.grid, middles)]
         after = np.maximum(*(fixed_policy(bellman, u, solver.table_bytes, middles).apply(fine.values) for u in policies))
