@@ -87,7 +87,7 @@ def maximise(q, inputs: InputSet, start=None, rounds=ROUNDS, values=None, step=N
     """
     candidates = jnp.asarray(inputs.candidates if start is None else start)
     values = q(candidates) if values is None else values
-    u, v, _ = _best(jnp.broadcast_to(candidates, (*values.shape, candidates.shape[-1])), values)
+    u, v = _best(jnp.broadcast_to(candidates, (*values.shape, candidates.shape[-1])), values)
 
     def going(search):
         return (search[0] < rounds) & jnp.any(search[-1] > FOUND)
@@ -131,15 +131,19 @@ def _line(q, inputs, u, v, j, step):
     scores, last = jax.lax.fori_loop(1, 4, look, (jnp.stack([v] * 4), b))  # one place after the other: q is compiled once
     places = jnp.stack([b, a, c, last])
     best = jnp.argmax(scores, 0)
-    place, v = (jnp.take_along_axis(x, best[None], 0, mode="promise_in_bounds")[0] for x in (places, scores))
+    place, v = (_pick(x, best[None], 0)[0] for x in (places, scores))
     return moved(place), v, _off(places, scores, place, low, high), (best != 1) & (best != 2)
 
 
+def _pick(values, number, axis):
+    """The entries of that number along an axis."""
+    return jnp.take_along_axis(values, number, axis, mode="promise_in_bounds")
+
+
 def _best(points, values):
-    """The one of `points` (..., A, m) whose value (..., A) is largest, its value, and its number."""
+    """The one of `points` (..., A, m) whose value (..., A) is largest, and its value."""
     best = jnp.argmax(values, -1)
-    pick = functools.partial(jnp.take_along_axis, mode="promise_in_bounds")
-    return pick(points, best[..., None, None], -2)[..., 0, :], pick(values, best[..., None], -1)[..., 0], best
+    return _pick(points, best[..., None, None], -2)[..., 0, :], _pick(values, best[..., None], -1)[..., 0]
 
 
 def _parabola(places, scores):

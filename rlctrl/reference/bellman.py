@@ -108,7 +108,7 @@ class Bellman:
         pieces = _pieces(block, size)
         known = [None] * len(pieces)
         if mode in ("all", "rough") and self.keeps_outcomes:
-            known = self._outcomes if at is None else self._lead(numbers, size)
+            known = self._outcomes if at is None else self._outcomes_from(numbers, size)
 
         def run(piece, known):
             return jax.block_until_ready(
@@ -139,9 +139,9 @@ class Bellman:
     @functools.cached_property
     def _outcomes(self):
         """Those of the nodes, kept."""
-        return self._lead(self._numbers, self.size)
+        return self._outcomes_from(self._numbers, self.size)
 
-    def _lead(self, numbers, size):
+    def _outcomes_from(self, numbers, size):
         """Where all candidates lead from the `size` nodes of a padded grid, and rewards, in arrays for the largest grid, for every core."""
         kernel, grid, (nodes, _) = self._transitions
         block = self._block(len(self.inputs.candidates))
