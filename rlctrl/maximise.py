@@ -1,6 +1,5 @@
 """Maximum over the inputs: enumerated candidates, then a local search well below their spacing."""
 
-import functools
 import itertools
 from dataclasses import dataclass
 from typing import Any
