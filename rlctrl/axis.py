@@ -167,11 +167,6 @@ def _axis(nodes, order, period):
     return Axis(nodes, middles, widths, pieces, starts.astype(np.int32), inverse, len(nodes), guide, order, period)
 
 
-def _cells(ends):
-    """Widths and middles of the cells between the ends."""
-    return np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
-
-
 @functools.lru_cache(32)
 def _padded(axis, size):
     """`Axis.padded`; kept, as axes are."""
@@ -180,6 +175,11 @@ def _padded(axis, size):
     arrays = {name: last(getattr(axis, name)) for name in ("nodes", "middles", "widths", "pieces", "starts")}
     guide = axis.guide and replace(axis.guide, first=np.pad(axis.guide.first, (0, 4 * more), mode="edge"))
     return jax.device_put(replace(axis, inverse=np.zeros((0, 0)), guide=guide, **arrays))
+
+
+def _cells(ends):
+    """Widths and middles of the cells between the ends."""
+    return np.diff(ends), 0.5 * (ends[1:] + ends[:-1])
 
 
 def _linear(widths):

@@ -74,10 +74,9 @@ class Bellman:
         """The nodes, (S, n)."""
         return self.grid.points()
 
-    @functools.cached_property
-    def _numbers(self) -> Grid:
-        """The nodes in arrays for the largest grid."""
-        return self.grid.with_order(1).padded(self.capacity)
+    def _numbers(self, at=None) -> Grid:
+        """The nodes, or those of another grid `at`, in arrays for the largest grid; of order 1, so that all share what is compiled."""
+        return (at or self.grid).with_order(1).padded(self.capacity)
 
     @property
     def size(self) -> int:
@@ -104,7 +103,7 @@ class Bellman:
         policy = np.concatenate([policy, np.zeros((room - len(policy), policy.shape[1]))])
         kernel, grid, rule = self._transitions
         coefficients = self._landing.embed(self.ahead(values), self._landing_capacity)
-        numbers, size = (self._numbers, self.size) if at is None else (at.padded(self.capacity), at.size)
+        numbers, size = self._numbers(at), (at or self.grid).size
         pieces = _pieces(block, size)
         known = [None] * len(pieces)
         if mode in ("all", "rough") and self.keeps_outcomes:
@@ -138,8 +137,8 @@ class Bellman:
 
     @functools.cached_property
     def _outcomes(self):
-        """Those of the nodes, kept."""
-        return self._outcomes_from(self._numbers, self.size)
+        """`_outcomes_from` the nodes, kept."""
+        return self._outcomes_from(self._numbers(), self.size)
 
     def _outcomes_from(self, numbers, size):
         """Where all candidates lead from the `size` nodes of a padded grid, and rewards, in arrays for the largest grid, for every core."""
@@ -202,7 +201,7 @@ class Bellman:
             return self.plain.operator(policy, at)
         kernel, grid, rule = self._transitions
         nodes, mass = map(np.asarray, rule)
-        here, size = self._numbers if at is None else at.padded(self.capacity), len(policy)
+        here, size = self._numbers(at), len(policy)
         shape = (size, len(mass), (self.grid.order + 1) ** len(self.grid.axes))
         constant, index, weight = np.empty(size), np.empty(shape, np.int32), np.empty(shape)
         block, step = min(TABLE_BLOCK, math.prod(self.capacity)), math.gcd(len(mass), self.together or len(mass))
