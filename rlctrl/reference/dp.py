@@ -255,7 +255,8 @@ class LevelSolver:
         state = state or self._start(bellman, below)
         kept = bellman.outcome_bytes() if bellman.keeps_outcomes else 0.0
         start = below.bellman.grid.resample(below.values, grid) if below and passing else None
-        level = policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep, start)
+        before = below.rows if below and self.method.order > 1 else ()  # a first linear grid begins with nothing
+        level = policy_iteration(bellman, state, self.method, self.table_bytes - kept, show, keep, start, before)
         if level.diverged:
             found = undefined(self.problem, bellman.points, bellman.inputs.candidates, level.policy[:, None], way_out=WITHIN)
             level = replace(level, message=f"GridDP found no number: {found}" if found else level.message)

@@ -11,6 +11,7 @@ evaluation. At γ = 1 policies that end never, or hardly ever, are always swept:
 grids, once the bound falls fast, improvements search only near the policy at hand; the last one always searches everywhere.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +88,10 @@ def fixed_policy(bellman, policy, table_bytes, at=None):
     return Matrixless(bellman, policy, bellman.improve(np.zeros(bellman.size), policy, "policy", at)[0], at)
 
 
-def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: None, below=None) -> Level:
+def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: None, below=None, before=()) -> Level:
     """Iterate from a `State` until the bound is below method.tolerance · range of V, or, on the way to a finer grid, `PASSING` of the
-    change from the values `below` (S,) that the grid below gives. `show(rows, goal)` reports, `keep` is handed each new state."""
+    change from the values `below` (S,) that the grid below gives. `show(rows, goal)` reports, `keep` is handed each new state. `before`: the
+    rows of the grid below."""
     gamma, endless = float(bellman.kernel.gamma), not bellman.kernel.can_end
     values, policy, rows = state.values, state.policy, list(state.rows)
     known = bellman.keeps_outcomes and not bellman.inputs.continuous  # then a full search costs little
@@ -128,7 +130,7 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
             values = improved
         else:
             operator = operator or fixed_policy(bellman, policy, table_bytes)
-            accuracy = max(_share(rows) * residual, 0.1 * goal / horizon)
+            accuracy = max(_share(before, rows) * residual, 0.1 * goal / horizon)
             values = evaluate(operator, improved + middle, accuracy, method.evaluation, horizon)
         fast = len(rows) > 1 and rows[-1][2] < FAST * rows[-2][2]
         if mode != "rough" or bound <= ROUGH * float(np.ptp(improved)):
@@ -139,10 +141,11 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
     return Level(bellman, values, policy, bound, residual, tuple(rows), False, text, diverged)
 
 
-def _share(rows):
-    """Part of the residual to which the next policy is evaluated: (residual/the one before)², at most `EVALUATION`."""
-    fall = rows[-1][1] / rows[-2][1] if len(rows) > 1 and rows[-2][1] > 0 else 1.0
-    return min(EVALUATION, fall**2)
+def _share(before, rows):
+    """Part of the residual to which the next policy is evaluated: as the residual falls by C·(residual)² from one policy to the next, C
+    times the residual, with the smallest C seen on this grid or the one below, at most `EVALUATION`."""
+    constants = [b / a**2 for grid in (before, rows) for (_, a, _), (_, b, _) in itertools.pairwise(grid) if a > 0]
+    return min([EVALUATION, *(c * rows[-1][1] for c in constants)])
 
 
 def _advice(bellman, gamma, horizon, bound):
