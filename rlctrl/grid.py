@@ -73,7 +73,7 @@ class Grid:
         return table.reshape(-1)
 
     def fit(self, values):
-        """Coefficients (prod(shape),) that interpolate node values (prod(shape),)."""
+        """Coefficients (prod(shape), ...) that interpolate node values (prod(shape), ...)."""
         return values if self.order == 1 else along(values, [axis.inverse for axis in self.axes])
 
     def resample(self, values, other) -> np.ndarray:
@@ -128,12 +128,12 @@ class Grid:
 
 
 def along(values, matrices):
-    """A table of values (prod(columns),) under one matrix (rows, columns) along each axis; each brings the next axis to the front."""
+    """Tables of values (prod(columns), ...) under one matrix (rows, columns) along each axis; each brings the next axis to the front."""
     xp: Any = module_of(values)
     table = values
     for matrix in matrices:
         table = (xp.asarray(matrix) @ table.reshape(matrix.shape[1], -1)).T
-    return table.reshape(-1)
+    return table.reshape(*values.shape[1:], -1).T
 
 
 def _corner(pairs, sides):
