@@ -105,9 +105,7 @@ class Bellman:
         coefficients = self._landing.embed(self.ahead(values), self._landing_capacity)
         numbers, size = self._numbers(at), (at or self.grid).size
         pieces = _pieces(block, size)
-        known = [None] * len(pieces)
-        if mode in ("all", "rough") and self.keeps_outcomes:
-            known = self._outcomes if at is None else self._outcomes_from(numbers, size)
+        known = self._outcomes if mode in ("all", "rough") and self.keeps_outcomes else [None] * len(pieces)
 
         def run(piece, known):
             return jax.block_until_ready(
@@ -127,8 +125,9 @@ class Bellman:
 
     @property
     def keeps_outcomes(self) -> bool:
-        """Whether the places to which the candidates lead, and their rewards, are kept: one place a candidate, and room for them."""
-        alone = len(self._transitions[2][1]) == 1 and not self.kernel.can_end
+        """Whether the places to which the candidates lead, and their rewards, are kept: one place a candidate, order 1 (splines take few
+        sweeps, whose interpolations cost more than the rest), and room for them."""
+        alone = len(self._transitions[2][1]) == 1 and self.grid.order == 1 and not self.kernel.can_end
         return alone and self.outcome_bytes() <= self.room
 
     def outcome_bytes(self) -> float:
@@ -137,17 +136,13 @@ class Bellman:
 
     @functools.cached_property
     def _outcomes(self):
-        """`_outcomes_from` the nodes, kept."""
-        return self._outcomes_from(self._numbers(), self.size)
-
-    def _outcomes_from(self, numbers, size):
-        """Where all candidates lead from the `size` nodes of a padded grid, and rewards, in arrays for the largest grid, for every core."""
+        """Where all candidates lead from the nodes, and rewards, in arrays for the largest grid, for every core."""
         kernel, grid, (nodes, _) = self._transitions
         block = self._block(len(self.inputs.candidates))
         count = -(-math.prod(self.capacity) // (block * THREADS)) * block
-        candidates = np.asarray(self.inputs.candidates)
+        numbers, candidates = self._numbers(), np.asarray(self.inputs.candidates)
         run = lambda piece: jax.block_until_ready(outcomes(kernel, numbers, grid, candidates, nodes[0], *piece, count, block))
-        return in_threads(run, _pieces(block, size))
+        return in_threads(run, _pieces(block, self.size))
 
     @property
     def _landing(self) -> Grid:

@@ -26,7 +26,8 @@ EVALUATION = 0.003  # a policy is evaluated until its residual is at most this p
 STEPS = 300  # most Krylov steps per evaluation
 SWEEPS = 500  # most per evaluation
 FACTORED = 2e6  # most entries of a sparse matrix that is factorised
-SMALL, DENSE = 200, 1500  # nodes, above order 1, up to which elimination takes less than Krylov steps, and up to which it is tried
+SMALL = 200  # nodes up to which Krylov steps, half as many, take longer than a factorisation
+DENSE = 1500  # most nodes of a matrix that is factorised though it is full, as that of splines is
 PASSING = 1e-4  # bound, relative to the change of V from the grid below, that does for a grid between others
 PATIENCE = 1e6  # steps to the end from which a policy counts as one that never ends
 LONGEST = 1e12  # steps to the end that are believed
@@ -213,25 +214,20 @@ def share_endless(operator) -> float:
 def summed(operator, right, accuracy):
     """What `right` per step sums to under the policy: x with |x − P^π x − right| ≤ accuracy, and whether that was reached."""
     product = lambda x: x - operator.linear(x)
-    small = operator.bellman.grid.order > 1 and len(right) <= SMALL
-    found, reached = (right, False) if small else bicgstab(product, right, accuracy, STEPS, operator.bellman.precondition)
-    solved = None if reached else _solved(operator, product, right)
-    if solved is not None:
-        found, reached = solved, bool(np.max(np.abs(product(solved) - right)) <= max(accuracy, EXACT * np.max(np.abs(right))))
+    steps = STEPS if len(right) > SMALL else len(right) // 2
+    found, reached = bicgstab(product, right, accuracy, steps, operator.bellman.precondition)
+    lu = None if reached else _factors(operator)
+    if lu is not None:
+        found = lu.solve(right)
+        reached = bool(np.max(np.abs(product(found) - right)) <= max(accuracy, EXACT * np.max(np.abs(right))))
     return found, reached
 
 
-def _solved(operator, product, right):
-    """x by elimination; None where the matrix is too large, or singular."""
-    bellman, matrix = operator.bellman, getattr(operator, "matrix", None)
-    if bellman.grid.order > 1:
-        if matrix is None or len(right) > DENSE:
-            return None
-        try:
-            return np.linalg.solve(product(np.eye(len(right))), right)
-        except np.linalg.LinAlgError:
-            return None
-    if matrix is None or bellman.expectation is not None or matrix.whole.nnz > FACTORED:
+def _factors(operator):
+    """LU factors of 1 − P^π on node values; None where these are too many, or it is singular."""
+    matrix, size = getattr(operator, "matrix", None), operator.bellman.size
+    if matrix is None:
         return None
-    lu = factors(matrix.whole)
-    return lu and lu.solve(right)
+    if operator.bellman.grid.order == 1 and operator.bellman.expectation is None:
+        return factors(matrix.whole) if matrix.whole.nnz <= FACTORED else None
+    return factors(operator.linear(np.eye(size))) if size <= DENSE else None

@@ -43,21 +43,19 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
         here = first + k * block
         x = numbers.node(jnp.minimum(here + jnp.arange(block), last - 1))
         old = lax.dynamic_slice_in_dim(jnp.asarray(policy), here, block)
-        places, rewards = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, k * block, block), known) if known else (None, None)
         backup = lambda u: kernel.backup(value.at, x[:, None], u, rule)
-        q = _staying(kernel, value, x, candidates, rule, places) if strays else backup
+        q = _staying(kernel, value, x, candidates, rule) if strays else backup
         start = jnp.broadcast_to(candidates, (block, *candidates.shape))
         start = start if finite else jnp.concatenate([start, old[:, None]], 1)
         if mode == "policy":
             u, v = old, backup(old[:, None])[:, 0]
         elif mode == "near":
             u, v = maximise(q, inputs, inputs.beside(old), rounds)
-        elif places is None:
+        elif known is None:
             u, v = maximise(q, inputs, start, rounds)
         else:
-            landed, far = grid.evaluate_at(coefficients, places), _beyond(grid, places)
-            landed = _shunned(landed, far, far) if strays else landed
-            values = rewards + kernel.gamma * landed
+            places, rewards = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, k * block, block), known)
+            values = rewards + kernel.gamma * grid.evaluate_at(coefficients, places)
             values = values if finite else jnp.concatenate([values, q(old[:, None])], 1)
             u, v = maximise(q, inputs, start, rounds, values)
         if kernel.can_end:
@@ -68,10 +66,10 @@ def improved(kernel, numbers, grid, inputs, rule, coefficients, policy, first, l
     return lax.fori_loop(0, (last - first + block - 1) // block, one, start)
 
 
-def _staying(kernel, value, x, candidates, rule, places):
+def _staying(kernel, value, x, candidates, rule):
     """The backup q(u) at nodes x (B, n) without inputs that lead astray: beyond the grid a spline is its last piece continued, which says
     nothing far out, and the maximum would be sought there. How far out counts by the mean of the noise, from the candidate that stays
-    nearest (`places`: where they lead, if known); where the problem ends there the exit value is known."""
+    nearest; where the problem ends there the exit value is known."""
     nodes, mass = map(jnp.asarray, rule)
     far = lambda y: _beyond(value.grid, value.grid.places(y))
 
@@ -79,7 +77,7 @@ def _staying(kernel, value, x, candidates, rule, places):
         following = kernel.free_step(x[:, None], u, mass @ nodes)
         return jnp.where(kernel.ended(following), 0.0, far(following)) if kernel.can_end else far(following)
 
-    others = beyond(jnp.broadcast_to(candidates, (len(x), *candidates.shape))) if places is None else _beyond(value.grid, places)
+    others = beyond(jnp.broadcast_to(candidates, (len(x), *candidates.shape)))
     if len(mass) == 1:  # then what the backup evaluates is where the mean leads
         return lambda u: kernel.backup(lambda y: _shunned(value.at(y), far(y), others), x[:, None], u, rule)
     return lambda u: _shunned(kernel.backup(value.at, x[:, None], u, rule), beyond(u), others)
