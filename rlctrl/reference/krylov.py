@@ -4,6 +4,8 @@ SciPy's stops by the Euclidean norm, and its inner products of long vectors go t
 ten times as long as all the rest.
 """
 
+import math
+
 import numpy as np
 
 SHORT = 8192  # entries of vectors that BLAS does not share among threads
@@ -33,7 +35,7 @@ def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
         residual = half - omega * turned
         rho, before = _dot(shadow, residual), rho
         direction = residual + (rho / _nonzero(before)) * (alpha / _nonzero(omega)) * (direction - omega * image)
-        if not np.isfinite(rho):
+        if not math.isfinite(rho):
             return x, False
     return x, bool(np.abs(residual).max() <= accuracy)
 

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 
+LEAST = 1.0  # seconds of calls that a median is taken of
+
 
 def median(work, repeat):
-    """(median seconds, last result) of `repeat` calls."""
+    """(median seconds, last result) of `repeat` calls, and more of short ones, for `LEAST` seconds."""
     seconds, result = [], None
-    for _ in range(repeat):
-        gc.collect()
+    gc.collect()  # not before each: that leaves the caches cold
+    while len(seconds) < repeat or sum(seconds) < LEAST:
         start = time.perf_counter()
         result = work()
         seconds.append(time.perf_counter() - start)
