@@ -5,10 +5,11 @@ problem (T monotone, order 1); stop when half their distance is small and return
 1/(1−γ), or at γ = 1 the longest expected time to the end under the policy found, which solves τ = 1 + P^π τ. Above order 1 the bounds are
 estimates. The maximum is that of the search over the inputs: a higher peak between its candidates is not in the bound.
 
-A policy is evaluated by BiCGSTAB on (1 − P^π) V = c (`"krylov"`, a sparse factorisation where that stalls) or by sweeps V ← T^π V
-(`"successive"`), the more accurately the faster the residual falls (Eisenstat & Walker 1996), so that the last policies need no second
-evaluation. At γ = 1 policies that end never, or hardly ever, are always swept: their value is not finite, or drowned in rounding. On large
-grids, once the bound falls fast, improvements search only near the policy at hand; the last one always searches everywhere.
+A policy is evaluated by BiCGSTAB on (1 − P^π) V = c (`"krylov"`, a factorisation where that stalls) or by sweeps V ← T^π V
+(`"successive"`), the more accurately the faster the residual falls, on this grid or the one below (after Eisenstat & Walker 1996), so that
+the last policies need no second evaluation. At γ = 1 policies that end never, or hardly ever, are always swept: their value is not finite,
+or drowned in rounding. On large grids, once the bound falls fast, improvements search only near the policy at hand; the last one always
+searches everywhere.
 """
 
 import itertools
