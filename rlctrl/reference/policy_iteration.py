@@ -146,8 +146,9 @@ def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: N
 
 def _share(before, rows):
     """Part of the residual to which the next policy is evaluated: as the residual falls by C·(residual)² from one policy to the next, C
-    times the residual, with the smallest C seen on this grid or the one below, at most `EVALUATION`."""
-    constants = [b / a**2 for grid in (before, rows) for (_, a, _), (_, b, _) in itertools.pairwise(grid) if a > 0]
+    times the residual, with C of the last two or the smallest seen on the grid below, at most `EVALUATION`."""
+    pairs = itertools.chain(itertools.pairwise(before), itertools.pairwise(rows[-2:]))
+    constants = [b / a**2 for (_, a, _), (_, b, _) in pairs if a > 0]
     return min([EVALUATION, *(c * rows[-1][1] for c in constants)])
 
 
