@@ -132,7 +132,7 @@ def along(values, matrices):
     xp: Any = module_of(values)
     table = values
     for matrix in matrices:
-        table = (xp.asarray(matrix) @ table.reshape(matrix.shape[1], -1)).T
+        table = xp.asarray(matrix).dot(table.reshape(matrix.shape[1], -1)).T  # faster than @ for small tables
     return table.reshape(*values.shape[1:], -1).T
 
 

@@ -27,7 +27,7 @@ LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may 
 ROUNDING = 1e-15  # of a backup, relative to V
 MARGIN = 0.25  # to begin with where there is none
 SLIGHT = 1e-3  # relative to V's range: a change by half the margin that may count as small
-ACCURACY = 0.01  # relative to themselves or to the other terms, of values under another operator, and of sums over the horizon
+ACCURACY = 0.01  # relative to themselves or to other terms, of values under another operator, and of sums over the horizon
 
 
 def error_terms(solver, levels, left) -> dict[str, float]:
@@ -65,7 +65,7 @@ def _discretisation(solver, levels):
         else:
             np.maximum.at(right, corner, np.abs(defect))
     found = min(found, between / (1 - gamma)) if smooth and gamma < 1 else found
-    return max(found, SAFETY * _carried(solver, fine, right))
+    return max(found, SAFETY * _carried(solver, fine, right, ACCURACY * found / SAFETY))
 
 
 def _between(solver, fine):
@@ -83,11 +83,11 @@ def _between(solver, fine):
     return middles, after - bellman.grid.resample(fine.values, middles)
 
 
-def _carried(solver, fine, right):
-    """What `right` (S,) at the nodes sums to along the way under the policy found, at worst the largest in every step."""
+def _carried(solver, fine, right, enough):
+    """What `right` (S,) at the nodes sums to along the way under the policy found, to within `enough`, at worst the largest in every step."""
     operator, largest = fixed_policy(fine.bellman, fine.policy, solver.table_bytes), float(np.max(np.abs(right)))
     horizon = horizon_of(operator)
-    sums, found = summed(operator, right, ACCURACY * largest / horizon)
+    sums, found = summed(operator, right, enough / horizon)
     return float(np.max(np.abs(sums[fine.bellman.judged]))) if found else largest * horizon
 
 
