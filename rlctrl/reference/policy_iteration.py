@@ -93,8 +93,8 @@ def fixed_policy(bellman, policy, table_bytes, at=None):
 
 def policy_iteration(bellman, state, method, table_bytes, show, keep=lambda _: None, below=None, before=()) -> Level:
     """Iterate from a `State` until the bound is below method.tolerance · range of V, or, on the way to a finer grid, `PASSING` of the
-    change from the values `below` (S,) that the grid below gives. `show(rows, goal)` reports, `keep` is handed each new state. `before`: the
-    rows of the grid below."""
+    change from the values `below` (S,) that the grid below gives. `show(rows, goal)` reports, `keep` is handed each new state. `before`:
+    the rows of the grid below."""
     gamma, endless = float(bellman.kernel.gamma), not bellman.kernel.can_end
     values, policy, rows = state.values, state.policy, list(state.rows)
     known = bellman.keeps_outcomes and not bellman.inputs.continuous  # then a full search costs little
