@@ -289,6 +289,13 @@ def test_on_finer_grids_the_second_policy_of_a_smooth_problem_is_the_last(known)
     assert np.unique(found.history["nodes"], return_counts=True)[1].tolist()[1:] == [2, 2]
 
 
+def test_splines_that_did_not_settle_on_a_coarser_grid_are_not_believed(known):
+    method = rc.GridDP(shape=(15, 15), order=3, inputs=11, tolerance=1e-6, iterations=2)
+    found = rc.solve(known[0], method, on_failure="return")
+    assert (found.converged, found.error) == (False, np.inf)
+    assert found.message.startswith("GridDP stopped after 2 improvements on (12, 12)")
+
+
 def test_start_from_a_neighbouring_problem_takes_fewer_improvements():
     problem = lambda m: rc.Problem(plants.pendulum(mass=m), lambda x, u: ca.cos(x[0]) - 0.05 * x[1] ** 2, gamma=0.95, dt=0.05)
     near = rc.solve(problem(1.0), rc.GridDP(shape=(31, 31), inputs=5))

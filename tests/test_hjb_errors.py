@@ -149,7 +149,7 @@ def test_griddp_refuses_it_too():
     assert (found.converged, found.error, found.message) == (False, np.inf, BEYOND)
 
 
-@pytest.mark.parametrize("utility", [1.9999, 2.0, 2.0000001])
+@pytest.mark.parametrize("utility", [1.9428571, 1.9999, 2.0, 2.0000001, 2.1])
 def test_griddp_with_splines_states_as_much_as_it_misses(utility):
     """With splines the iteration is no contraction: here rounding decides whether it settles, and on what. None may look usable."""
     found, value = by_griddp(utility, 3)

@@ -308,11 +308,19 @@ def _reference(solver, levels, terms, left):
         error_terms=terms,
         converged=fine.converged and good,
         residual=fine.residual,
-        message=BEYOND if fine.converged and np.isinf(terms.get("truncation", 0.0)) else fine.message,
+        message=_message(levels, terms),
         iterations=sum(len(level.rows) for level in levels),
         notes=tuple(_notes(solver, fine, left, terms)) if fine.converged else (),
         history={name: np.array([row[k] for row in rows]) for k, name in enumerate(("nodes", "iteration", "residual", "bound"))},
     )
+
+
+def _message(levels, terms):
+    """How the finest level ended, or why it cannot be trusted."""
+    unsettled = [level.message for level in levels[-1:] + levels if not level.converged]
+    if np.isinf(terms.get("truncation", 0.0)) and levels[-1].converged:
+        return BEYOND
+    return unsettled[0] if unsettled and np.isinf(sum(terms.values())) else levels[-1].message
 
 
 def _notes(solver, fine, left, terms):

@@ -27,6 +27,8 @@ LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may 
 ROUNDING = 1e-15  # of a backup, relative to V
 MARGIN = 0.25  # to begin with where there is none
 SLIGHT = 1e-3  # relative to V's range: a change by half the margin that may count as small
+WRONG = 0.1  # relative to V's range: a truncation that is not believed where sweeps diverge
+GROWING = 100  # sweeps after which it shows, and over which
 ACCURACY = 0.01  # relative to themselves or to other terms, of values under another operator, and of sums over the horizon
 
 
@@ -53,6 +55,8 @@ def _difference(coarse, fine):
 def _discretisation(solver, levels):
     changes, order = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)], levels[-1].bellman.grid.order
     fine, gamma = levels[-1], float(levels[-1].bellman.kernel.gamma)
+    if order > 1 and not all(level.converged for level in levels[:-1]):  # on this grid they may have settled on a wrong V
+        return float("inf")
     middles, defect = _between(solver, fine)
     between, cells = BETWEEN[order] * float(np.max(np.abs(defect))), corners(fine.bellman.grid, middles)
     found, right = left_by(changes, order + 1) + between, np.zeros(fine.bellman.size)
@@ -108,7 +112,7 @@ def _truncation(solver, levels, terms):
     fine, margin, others = levels[-1], solver.method.margin, sum(terms.values())
     small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
     halved = _halved(solver, fine, ACCURACY * min(others, slight)) if margin else np.inf
-    return halved if halved <= min(small, slight) else _widened(solver, levels[-2], margin or MARGIN, small, halved)
+    return halved if halved <= min(small, slight) else _widened(solver, levels, margin or MARGIN, small, halved)
 
 
 def _halved(solver, fine, enough):
@@ -120,10 +124,10 @@ def _halved(solver, fine, enough):
     return float(np.max(np.abs(gap[less.judged])))
 
 
-def _widened(solver, level, margin, small, halved):
+def _widened(solver, levels, margin, small, halved):
     """By margins of the level 2h; less by as much as half of the margin changes more there than on the fine grid (`halved`), which is its
-    discretisation."""
-    method, problem = solver.method, solver.problem
+    discretisation. Infinite where it is not small and V under the policy found, carried on by splines, grows."""
+    method, problem, level = solver.method, solver.problem, levels[-2]
     inside = lambda found: found.values[found.bellman.judged]
 
     @functools.cache
@@ -133,5 +137,19 @@ def _widened(solver, level, margin, small, halved):
         return inside(found) if found.converged else np.nan
 
     found = truncation(inside(level), solved, margin, small, problem.plant.n, method.order)
+    if method.order > 1 and WRONG * float(np.ptp(inside(level))) < found < np.inf and _grows(solver, levels[-1]):
+        return float("inf")
     change = float(np.max(np.abs(solved(0.5 * margin) - solved(margin))))
     return found * float(np.fmin(1.0, halved / (change + 1e-300)))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _grows(solver, fine):
+    """Whether sweeps with the policy found diverge, as (P^π)^k V may where splines carry V on far beyond their nodes: then a V that solves
+    the Bellman equation need not be what the policy gains."""
+    operator, values = fixed_policy(fine.bellman, fine.policy, solver.table_bytes), np.random.default_rng(0).normal(size=fine.bellman.size)
+    for _ in range(2):
+        values = values / np.max(np.abs(values))
+        for _ in range(GROWING):
+            values = operator.linear(values)
+    return not np.max(np.abs(values)) <= 1.0
