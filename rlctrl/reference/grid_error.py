@@ -88,8 +88,8 @@ def _between(solver, fine):
 
 
 def _carried(solver, fine, right, enough):
-    """What `right` (S,) at the nodes sums to along the way under the policy found, to within `enough`; if need be its largest in every
-    step."""
+    """What `right` (S,) at the nodes sums to along the way under the policy found, to within `enough`; its largest value in every step
+    where that is not found."""
     operator, largest = fixed_policy(fine.bellman, fine.policy, solver.table_bytes), float(np.max(np.abs(right)))
     horizon = horizon_of(operator)
     sums, found = summed(operator, right, enough / horizon)
