@@ -166,3 +166,51 @@ def test_splines_on_axes_that_all_turn():
     ref = rc.solve(problem, rc.GridDP(shape=(40,), order=5))
     error = np.max(np.abs(ref.V(x) - exact.V(x)))
     assert error <= ref.error <= 20 * error
+
+
+# ---- Beyond the walls ------------------------------------------------------------------------------------------------------------------
+
+
+def test_margin_around_few_nodes_of_quintic_splines():
+    """Half of 21 nodes are too few to tell what the margin changes: from there a thousand times the true error would be stated."""
+    value = lambda x: -(0.332 * x[0] ** 2 - 0.059 * ca.sin(1.171 * x[0]) * x[1] + 1.184 * x[1] ** 2 + 0.0444 * ca.cos(1.231 * x[0]))
+    problem, method = converse.discrete(
+        plants.double_integrator(), value, lambda x: -0.892 * x[0] - 0.317 * x[1], curvature=1.527, gamma=0.9, dt=0.02
+    )
+    x = RNG(0).uniform(-2, 2, (2000, 2))
+    assert judge(problem, rc.GridDP(shape=(21, 21), order=5, inputs=9), rc.solve(problem, method).V(x), x) <= 1e-7
+
+
+SPREADING = (
+    [[0.15, -0.508], [-0.273, 0.631]],
+    [-0.198, 0.268],
+    -0.067,
+    [[0.558, -0.238], [-0.238, 0.646]],
+    [0.882, 0.695],
+    0.375,
+    [0.23, -1.417],
+    0.6,
+)
+DECAYING = ([[0.1, 0.5], [0.3, -0.9]], [0.6, 0.3], -0.3, [[0.6, 0.1], [0.1, 0.5]], [0.5, 1.9], 0.25, [-1.0, 0.0], 1.0)
+
+
+@pytest.mark.parametrize(("drawn", "gamma", "order", "nodes"), [(SPREADING, 0.9, 5, 25), (DECAYING, 0.95, 3, 13)])
+def test_noise_that_carries_the_state_far_beyond_the_margin(drawn, gamma, order, nodes):
+    """V = −xᵀQx + a·cos ω·x of a plant with noise of a fifth of the box a step. Splines may settle on a wrong V, which half of the margin
+    hardly changes: levels that do not agree ever better tell."""
+    A, B, cubic, Q, frequency, a, feedback, sigma = map(ca.DM, drawn)
+    dt, states = 0.2, [rc.Signal(name, "1", -1, 1) for name in "xy"]
+    ahead, spread = lambda x, u: x + dt * (A @ x + B * u[0] + cubic * x**3), np.sqrt(dt) * sigma
+    damped = lambda x, width: (
+        -ca.bilin(Q, x, x) - width**2 * ca.trace(Q) + a * ca.cos(ca.dot(frequency, x)) * ca.exp(-0.5 * width**2 * ca.sumsqr(frequency))
+    )
+    reward = lambda x, u: damped(x, 0) - 0.66 * (u[0] - ca.dot(feedback, x)) ** 2 - gamma * damped(ahead(x, u), spread)
+    plant = rc.Plant(
+        "drawn", states, [rc.Signal("u", "1", -10, 10)], update=lambda x, u, w, p: ahead(x, u) + spread * w, noise=rc.Gaussian(2)
+    )
+    problem, x = rc.Problem(plant, reward, gamma, exit="free"), RNG(0).uniform(-1, 1, (3000, 2))
+    exact = np.array(ca.Function("V", [s := ca.SX.sym("s", 2)], [damped(s, 0)])(x.T)).ravel()
+    found = rc.solve(problem, rc.GridDP(shape=(nodes, nodes), order=order, inputs=9, quadrature=7))
+    true = float(np.max(np.abs(found.V(x) - exact)))
+    assert true <= found.error <= 20 * true
+    assert found.error_terms["truncation"] > 0.5 * true

@@ -60,7 +60,7 @@ def test_all_levels_and_what_lies_between_their_nodes_share_what_is_compiled(kno
     assert [function._cache_size() for function in compiled] == [2, 1]
 
 
-@pytest.mark.parametrize(("order", "margin"), [(1, 0.0), (1, 0.1), (1, 0.25), (1, 2.0), (3, 0.0), (3, 0.25), (3, 2.0)])
+@pytest.mark.parametrize(("order", "margin"), [(1, 0.0), (1, 0.1), (1, 0.25), (1, 2.0), (3, 0.0), (3, 0.25), (3, 2.0), (5, 0.1)])
 def test_truncation_is_stated_well_where_noise_carries_the_state_out(order, margin):
     """V = cos 2x on R, the box [−1, 1]: a state leaves a margin of 0.1 in one step, and one of 2 hardly within its discount."""
     gamma, dt, noise = np.exp(-0.04), 0.05, 0.7

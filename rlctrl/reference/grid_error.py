@@ -3,12 +3,12 @@
 contraction     the bound on |V − fixed point of the finite problem| with which the iteration stopped, twice that for splines, and rounding
 discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order that the levels h, 2h, 4h show, at most that of the scheme,
                 plus the Bellman residual R between the nodes, which shows what no node sees (V bends or jumps there, or the cell is the
-                widest); for splines where V is smooth no more than R/(1 − γ), as half of the nodes may be too few; for splines no less
-                than twice what the residuals between the nodes sum to along the way, with their signs where V is smooth
+                widest); for splines where V is smooth no more than R/(1 − γ), nor than what |R| sums to along the way, as half of the
+                nodes may be too few; for splines no less than twice what R sums to along the way, with its signs where V is smooth
 quadrature      the change of the value of the final policy inside the box when the noise gets twice the nodes
 truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved; where that
-                is not small beside the other terms and V's range, what `refinement` makes of changes of V on the level 2h as the margin
-                grows
+                is not small beside the other terms and V's range, or levels do not agree ever better, what `refinement` makes of changes
+                of V as the margin grows, twice that on the level 2h where the finest is large
 """
 
 import functools
@@ -19,14 +19,16 @@ import numpy as np
 
 from rlctrl.grid import corners, nearest_nodes
 from rlctrl.reference.policy_iteration import fixed_policy, horizon_of, summed
-from rlctrl.reference.refinement import SAFETY, SMALL, left_by, truncation
+from rlctrl.reference.refinement import NARROW, PARTS, SAFETY, SMALL, left_by, truncation
 
 BETWEEN = {1: 2.0, 3: 1.25, 5: 1.25}  # by order, the largest residual in a cell relative to that in its middle: of a jump, of smooth V
 SMOOTH = {3: 1 / 8, 5: 1 / 32}  # by order, the factor by which V changes less per halving of h where it is smooth: one order is lost
 LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may differ, relative to how far those at the nodes do
+LOOSE = 2.0  # above the least that is stated: a discretisation worth a closer look
 ROUNDING = 1e-15  # of a backup, relative to V
-MARGIN = 0.25  # to begin with where there is none
+AGREEING = 0.5  # factor by which finer levels differ less at least, if a change by half the margin may count as small
 SLIGHT = 1e-3  # relative to V's range: a change by half the margin that may count as small
+LARGE = 5000  # nodes of the finest level above which wider margins are tried on the level 2h
 WRONG = 0.1  # relative to V's range: a truncation that is not believed where sweeps diverge
 GROWING = 100  # sweeps after which it shows, and over which
 ACCURACY = 0.01  # relative to themselves or to other terms, of values under another operator, and of sums over the horizon
@@ -39,10 +41,11 @@ def error_terms(solver, levels, left) -> dict[str, float]:
         return {"contraction": fine.bound}
     gamma, rounding = float(fine.bellman.kernel.gamma), ROUNDING * float(np.max(np.abs(fine.values)))
     contraction = fine.bound * (LEBESGUE if fine.bellman.grid.order > 1 else 1.0) + (rounding / (1 - gamma) if gamma < 1 else rounding)
-    terms = {"contraction": contraction, "discretisation": _discretisation(solver, levels)}
+    changes = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)]
+    terms = {"contraction": contraction, "discretisation": _discretisation(solver, levels, changes)}
     terms["quadrature"] = _quadrature(solver, fine, ACCURACY * sum(terms.values()))
     if solver.problem.exit == "free":
-        terms["truncation"] = _truncation(solver, levels, terms) if left else 0.0
+        terms["truncation"] = _truncation(solver, levels, changes, terms) if left else 0.0
     return terms
 
 
@@ -52,24 +55,27 @@ def _difference(coarse, fine):
     return float(np.max(np.abs(gap[fine.bellman.judged])))
 
 
-def _discretisation(solver, levels):
-    changes, order = [_difference(coarse, fine) for coarse, fine in itertools.pairwise(levels)], levels[-1].bellman.grid.order
-    fine, gamma = levels[-1], float(levels[-1].bellman.kernel.gamma)
+def _discretisation(solver, levels, changes):
+    fine, order, gamma = levels[-1], solver.method.order, float(levels[-1].bellman.kernel.gamma)
     if order > 1 and not all(level.converged for level in levels[:-1]):  # on this grid they may have settled on a wrong V
         return float("inf")
     middles, defect = _between(solver, fine)
     between, cells = BETWEEN[order] * float(np.max(np.abs(defect))), corners(fine.bellman.grid, middles)
-    found, right = left_by(changes, order + 1) + between, np.zeros(fine.bellman.size)
+    found = left_by(changes, order + 1) + between
     if order == 1:
         return found
-    smooth = all(b <= SMOOTH[order] * a for a, b in itertools.pairwise(changes))
+    largest, mean, absolute = np.zeros((3, fine.bellman.size))
     for corner in cells:
-        if smooth:  # what one cell misses the next may make up for
-            np.add.at(right, corner, defect / len(cells))
-        else:
-            np.maximum.at(right, corner, np.abs(defect))
-    found = min(found, between / (1 - gamma)) if smooth and gamma < 1 else found
-    return max(found, SAFETY * _carried(solver, fine, right, ACCURACY * found / SAFETY))
+        np.maximum.at(largest, corner, np.abs(defect))
+        np.add.at(mean, corner, defect / len(cells))  # what one cell misses the next may make up for
+        np.add.at(absolute, corner, np.abs(defect) / len(cells))
+    if not all(b <= SMOOTH[order] * a for a, b in itertools.pairwise(changes)):
+        return max(found, SAFETY * _carried(solver, fine, largest, ACCURACY * found / SAFETY))
+    found = min(found, between / (1 - gamma)) if gamma < 1 else found
+    least = SAFETY * _carried(solver, fine, mean, ACCURACY * found / SAFETY)
+    if found > LOOSE * least:
+        found = min(found, BETWEEN[order] * _carried(solver, fine, absolute, ACCURACY * found))
+    return max(found, least)
 
 
 def _between(solver, fine):
@@ -106,41 +112,54 @@ def _quadrature(solver, fine, enough):
     return float(np.max(np.abs(gap[fine.bellman.judged])))
 
 
-def _truncation(solver, levels, terms):
+def _truncation(solver, levels, changes, terms):
     """Change inside the box of the value of the final policy with half the margin around it, if small beside the other `terms` and V's
-    range; else by wider margins."""
+    range, and the levels agree ever better (else they may differ by what lies beyond the walls); else by wider margins."""
     fine, margin, others = levels[-1], solver.method.margin, sum(terms.values())
     small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
-    halved = _halved(solver, fine, ACCURACY * min(others, slight)) if margin else np.inf
-    return halved if halved <= min(small, slight) else _widened(solver, levels, margin or MARGIN, small, halved)
+    believed = margin >= NARROW and all(b <= AGREEING * a for a, b in itertools.pairwise(changes))
+    halved = _halved(solver, fine, ACCURACY * min(others, slight)) if believed else np.inf
+    return halved if halved <= min(small, slight) else _widened(solver, levels, margin or NARROW, small)
 
 
 def _halved(solver, fine, enough):
-    method, problem = solver.method, solver.problem
-    grid = method.grid(problem, method.axes(problem)[-1], 0.5 * method.margin)
+    grid = _around(solver, -1, 0.5 * solver.method.margin)
     kept = nearest_nodes(fine.bellman.grid, grid)
     less, values = solver.bellman(grid), fine.values[kept]
     gap = solver.revalued(less, fine.policy[kept], values, ACCURACY, enough) - values
     return float(np.max(np.abs(gap[less.judged])))
 
 
-def _widened(solver, levels, margin, small, halved):
-    """By margins of the level 2h; less by as much as half of the margin changes more there than on the fine grid (`halved`), which is its
-    discretisation. Infinite where it is not small and V under the policy found, carried on by splines, grows."""
-    method, problem, level = solver.method, solver.problem, levels[-2]
+def _around(solver, number, margin):
+    """The grid of a level with that margin."""
+    return solver.method.grid(solver.problem, solver.method.axes(solver.problem)[number], margin)
+
+
+def _told_apart(solver, number, margin):
+    """Whether the grids with the four parts of the margin differ along every axis that has one."""
+    shapes = np.array([_around(solver, number, part * margin).shape for part in PARTS])
+    return all(turns or len(set(axis)) == len(PARTS) for axis, turns in zip(shapes.T, solver.problem.kernel.periodic, strict=True))
+
+
+def _widened(solver, levels, margin, small):
+    """By margins of the finest level, or where that is large twice that of the level 2h, so wide that their parts differ. Infinite where it
+    is not small and V under the policy found, carried on by splines, grows."""
+    method, (number, safety) = solver.method, (-2, SAFETY) if levels[-1].bellman.size > LARGE else (-1, 1.0)
     inside = lambda found: found.values[found.bellman.judged]
+    while not _told_apart(solver, number, margin):
+        margin = 2 * margin
 
     @functools.cache
     def solved(width):
-        grid = method.grid(problem, method.axes(problem)[-2], width)
-        found = replace(solver, grids=[*solver.grids, grid]).solve(grid, level)
+        widest = margin * 2.0 ** np.ceil(np.log2(width / margin))  # as in `truncation`: one compiled function a doubling
+        wide = replace(solver, grids=[*solver.grids, _around(solver, number, widest)])
+        found = wide.solve(_around(solver, number, width), levels[number])
         return inside(found) if found.converged else np.nan
 
-    found = truncation(inside(level), solved, margin, small, problem.plant.n, method.order)
-    if method.order > 1 and WRONG * float(np.ptp(inside(level))) < found < np.inf and _grows(solver, levels[-1]):
-        return float("inf")
-    change = float(np.max(np.abs(solved(0.5 * margin) - solved(margin))))
-    return found * float(np.fmin(1.0, halved / (change + 1e-300)))
+    own = inside(levels[number])
+    found = safety * truncation(own, solved, margin, small, solver.problem.plant.n, method.order)
+    diverges = method.order > 1 and WRONG * float(np.ptp(own)) < found < np.inf and _grows(solver, levels[-1])
+    return np.inf if diverges else found
 
 
 @np.errstate(over="ignore", invalid="ignore")

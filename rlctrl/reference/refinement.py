@@ -9,7 +9,9 @@ LEAST_ORDER = 0.5  # assumed where the levels show none
 SLOWEST, FALLING = 0.95, 0.5  # factors per quarter of the margin by which the truncation falls at least; by which it falls clearly
 SMALL = 0.1  # relative to the other terms of a statement: a truncation that does not count
 NEGLIGIBLE = 1e-6  # relative to V's range: a truncation for which no other margins are tried
-WIDE, DOUBLINGS = 0.5, (2, 2, 1)  # margin from which that is believed; how often one is doubled in 1, 2 and more dimensions
+PARTS = (0.25, 0.5, 0.75, 1.0)  # of the margin
+NARROW, WIDE = 0.25, 0.5  # margins from which it is believed that changes are negligible; that the truncation falls
+WIDEST = (1.0, 1.0, 0.5)  # to which one is doubled, at least once, in 1, 2 and more dimensions
 LOST = {1: 0.25, 2: 0.25, 3: 0.1, 5: 0.1}  # by order: largest truncation, of V's range, believed where wider margins have no solution
 BEYOND = (
     "V inside the box depends on what lies beyond it: wider margins change V by more than its range, or have no solution, as where the "
@@ -47,22 +49,23 @@ def beyond(changes) -> float:
 
 def truncation(own, solved, margin, negligible, dimensions, order) -> float:
     """How far values `own` inside the box are from those without far walls, from `solved(margin)` (NaN where there is no solution): their
-    distance from those of a margin, and what lies beyond it. Unless all changes are `negligible`, the margin is doubled until it is WIDE
-    and the truncation clearly falls with it; if the solution is lost on the way, the largest change before counts. Infinite (see BEYOND)
-    where a margin changes V by more than its range, and where the solution is lost with more than LOST of it left (splines continued far
-    beyond their nodes may agree on a wrong V)."""
+    distance from those of a margin, and what lies beyond it. Unless all changes are `negligible` and the margin is not NARROW, it is
+    doubled until it is WIDE and the truncation clearly falls with it; if the solution is lost on the way, the last changes before count.
+    Infinite (see BEYOND) where a margin changes V by more than its range, and where the solution is lost with more than LOST of it left
+    (splines continued far beyond their nodes may agree on a wrong V)."""
     spread = float(np.ptp(own))
-    found, largest, negligible, most = np.inf, np.inf, negligible + NEGLIGIBLE * spread, negligible + spread
-    for width in margin * 2.0 ** np.arange(1 + DOUBLINGS[min(dimensions, 3) - 1]):
-        values = [solved(width * part) for part in (0.25, 0.5, 0.75, 1.0)]
+    found, last, negligible, most = np.inf, np.inf, negligible + NEGLIGIBLE * spread, negligible + spread
+    widest = max(2 * margin, WIDEST[min(dimensions, 3) - 1])
+    for width in margin * 2.0 ** np.arange(1 + int(np.log2(widest / margin))):
+        values = [solved(width * part) for part in PARTS]
         changes = [float(np.max(np.abs(a - b))) for a, b in itertools.pairwise(values)]
         if not np.all(np.isfinite(changes)):
-            found = max(found, SAFETY * largest)
+            found = max([found, SAFETY * last, *(change for change in changes[1:] if np.isfinite(change))])
             return found if found <= max(negligible, LOST[order] * spread) else np.inf
-        largest, distance = max(changes), float(np.max(np.abs(own - values[-1])))
+        last, largest, distance = changes[-1], max(changes), float(np.max(np.abs(own - values[-1])))
         if max(largest, distance) > most:
             return np.inf
         found = distance + beyond(changes)
-        if largest <= negligible or (width >= WIDE and fall(changes) <= FALLING):
+        if (width >= NARROW and largest <= negligible) or (width >= WIDE and fall(changes) <= FALLING):
             break
     return found
