@@ -7,8 +7,8 @@ discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order th
                 nodes may be too few; for splines no less than twice what R sums to along the way, with its signs where V is smooth
 quadrature      the change of the value of the final policy inside the box when the noise gets twice the nodes
 truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved; where that
-                is not small beside the other terms and V's range, or levels do not agree ever better, what `refinement` makes of changes
-                of V as the margin grows, twice that on the level 2h where the finest is large
+                is not small beside the other terms and V's range, or levels of splines do not agree ever better, what `refinement` makes of
+                changes of V as the margin grows, twice that on the level 2h where the finest is large
 """
 
 import functools
@@ -26,7 +26,7 @@ SMOOTH = {3: 1 / 8, 5: 1 / 32}  # by order, the factor by which V changes less p
 LEBESGUE = 2.0  # of spline interpolation: how far values between the nodes may differ, relative to how far those at the nodes do
 LOOSE = 2.0  # above the least that is stated: a discretisation worth a closer look
 ROUNDING = 1e-15  # of a backup, relative to V
-AGREEING = 0.5  # factor by which finer levels differ less at least, if a change by half the margin may count as small
+AGREEING = 0.5  # factor by which finer levels of splines differ less at least, if a change by half the margin may count as small
 SLIGHT = 1e-3  # relative to V's range: a change by half the margin that may count as small
 LARGE = 5000  # nodes of the finest level above which wider margins are tried on the level 2h
 WRONG = 0.1  # relative to V's range: a truncation that is not believed where sweeps diverge
@@ -114,11 +114,11 @@ def _quadrature(solver, fine, enough):
 
 def _truncation(solver, levels, changes, terms):
     """Change inside the box of the value of the final policy with half the margin around it, if small beside the other `terms` and V's
-    range, and the levels agree ever better (else they may differ by what lies beyond the walls); else by wider margins."""
+    range, and levels of splines agree ever better (else they may differ by what lies beyond the walls); else by wider margins."""
     fine, margin, others = levels[-1], solver.method.margin, sum(terms.values())
     small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
-    believed = margin >= NARROW and all(b <= AGREEING * a for a, b in itertools.pairwise(changes))
-    halved = _halved(solver, fine, ACCURACY * min(others, slight)) if believed else np.inf
+    agreeing = solver.method.order == 1 or all(b <= AGREEING * a for a, b in itertools.pairwise(changes))
+    halved = _halved(solver, fine, ACCURACY * min(others, slight)) if margin >= NARROW and agreeing else np.inf
     return halved if halved <= min(small, slight) else _widened(solver, levels, margin or NARROW, small)
 
 
