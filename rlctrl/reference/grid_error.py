@@ -114,10 +114,11 @@ def _quadrature(solver, fine, enough):
 
 def _truncation(solver, levels, changes, terms):
     """Change inside the box of the value of the final policy with half the margin around it, if small beside the other `terms` and V's
-    range, and levels of splines agree ever better (else they may differ by what lies beyond the walls); else by wider margins."""
+    range, and levels of splines agree ever better, or as well as the iteration is accurate (else they may differ by what lies beyond the
+    walls); else by wider margins."""
     fine, margin, others = levels[-1], solver.method.margin, sum(terms.values())
     small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
-    agreeing = solver.method.order == 1 or all(b <= AGREEING * a for a, b in itertools.pairwise(changes))
+    agreeing = solver.method.order == 1 or all(b <= max(AGREEING * a, terms["contraction"]) for a, b in itertools.pairwise(changes))
     halved = _halved(solver, fine, ACCURACY * min(others, slight)) if margin >= NARROW and agreeing else np.inf
     return halved if halved <= min(small, slight) else _widened(solver, levels, margin or NARROW, small)
 
