@@ -8,7 +8,7 @@ discretisation  |V_h − V_2h| on the fine nodes, extrapolated with the order th
 quadrature      the change of the value of the final policy inside the box when the noise gets twice the nodes
 truncation      (`exit="free"`) the change of the value of the final policy inside the box when the margin around it is halved; where that
                 is not small beside the other terms and V's range, or levels of splines do not agree ever better, what `refinement` makes of
-                changes of V as the margin grows, twice that on the level 2h where the finest is large
+                changes of V as the margin grows, on the level 2h where the finest is large
 """
 
 import functools
@@ -120,7 +120,7 @@ def _truncation(solver, levels, changes, terms):
     small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
     agreeing = solver.method.order == 1 or all(b <= max(AGREEING * a, terms["contraction"]) for a, b in itertools.pairwise(changes))
     halved = _halved(solver, fine, ACCURACY * min(others, slight)) if margin >= NARROW and agreeing else np.inf
-    return halved if halved <= min(small, slight) else _widened(solver, levels, margin or NARROW, small)
+    return halved if halved <= min(small, slight) else _widened(solver, levels, margin or NARROW, small, halved)
 
 
 def _halved(solver, fine, enough):
@@ -142,25 +142,31 @@ def _told_apart(solver, number, margin):
     return all(turns or len(set(axis)) == len(PARTS) for axis, turns in zip(shapes.T, solver.problem.kernel.periodic, strict=True))
 
 
-def _widened(solver, levels, margin, small):
-    """By margins of the finest level, or where that is large twice that of the level 2h, so wide that their parts differ. Infinite where it
-    is not small and V under the policy found, carried on by splines, grows."""
-    method, (number, safety) = solver.method, (-2, SAFETY) if levels[-1].bellman.size > LARGE else (-1, 1.0)
+def _widened(solver, levels, given, small, halved):
+    """By margins of the finest level, or where that is large by those of the level 2h, so wide that their parts differ: twice that, less by
+    as much as half of the margin `given` changes more there than on the finest (`halved`). Infinite where it is not small and V under the
+    policy found, carried on by splines, grows."""
+    method, large, margin = solver.method, levels[-1].bellman.size > LARGE, given
+    number = -2 if large else -1
     inside = lambda found: found.values[found.bellman.judged]
     while not _told_apart(solver, number, margin):
         margin = 2 * margin
 
     @functools.cache
     def solved(width):
-        widest = margin * 2.0 ** np.ceil(np.log2(width / margin))  # as in `truncation`: one compiled function a doubling
+        widest = margin * 2.0 ** np.ceil(np.log2(max(width / margin, 1.0)))  # as in `truncation`: one compiled function a doubling
         wide = replace(solver, grids=[*solver.grids, _around(solver, number, widest)])
         found = wide.solve(_around(solver, number, width), levels[number])
         return inside(found) if found.converged else np.nan
 
     own = inside(levels[number])
-    found = safety * truncation(own, solved, margin, small, solver.problem.plant.n, method.order)
-    diverges = method.order > 1 and WRONG * float(np.ptp(own)) < found < np.inf and _grows(solver, levels[-1])
-    return np.inf if diverges else found
+    found = truncation(own, solved, margin, small, solver.problem.plant.n, method.order)
+    if method.order > 1 and WRONG * float(np.ptp(own)) < found < np.inf and _grows(solver, levels[-1]):
+        return np.inf
+    if not large or np.isinf(found):
+        return found
+    change = float(np.max(np.abs(solved(0.5 * given) - solved(given))))
+    return SAFETY * found * float(np.fmin(1.0, halved / (change + 1e-300)))
 
 
 @np.errstate(over="ignore", invalid="ignore")
