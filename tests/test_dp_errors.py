@@ -196,8 +196,8 @@ DECAYING = ([[0.1, 0.5], [0.3, -0.9]], [0.6, 0.3], -0.3, [[0.6, 0.1], [0.1, 0.5]
 
 @pytest.mark.parametrize(("drawn", "gamma", "order", "nodes"), [(SPREADING, 0.9, 5, 25), (DECAYING, 0.95, 3, 13)])
 def test_noise_that_carries_the_state_far_beyond_the_margin(drawn, gamma, order, nodes):
-    """V = −xᵀQx + a·cos ω·x of a plant with noise of an eighth or a fifth of the box a step. Splines may settle on a wrong V, which half of the margin
-    hardly changes: levels that do not agree ever better tell."""
+    """V = −xᵀQx + a·cos ω·x of a plant with noise of an eighth or a fifth of the box a step. Splines may settle on a wrong V, which half of
+    the margin hardly changes: levels that do not agree ever better tell."""
     A, B, cubic, Q, frequency, a, feedback, sigma = map(ca.DM, drawn)
     dt, states = 0.2, [rc.Signal(name, "1", -1, 1) for name in "xy"]
     ahead, spread = lambda x, u: x + dt * (A @ x + B * u[0] + cubic * x**3), np.sqrt(dt) * sigma
