@@ -60,21 +60,21 @@ def _discretisation(solver, levels, changes):
     if order > 1 and not all(level.converged for level in levels[:-1]):  # on this grid they may have settled on a wrong V
         return float("inf")
     middles, defect = _between(solver, fine)
-    between, cells = BETWEEN[order] * float(np.max(np.abs(defect))), corners(fine.bellman.grid, middles)
+    between = BETWEEN[order] * float(np.max(np.abs(defect)))
     found = left_by(changes, order + 1) + between
     if order == 1:
         return found
-    largest, mean, absolute = np.zeros((3, fine.bellman.size))
-    for corner in cells:
-        np.maximum.at(largest, corner, np.abs(defect))
-        np.add.at(mean, corner, defect / len(cells))  # what one cell misses the next may make up for
-        np.add.at(absolute, corner, np.abs(defect) / len(cells))
+    nodes = np.stack(corners(fine.bellman.grid, middles))  # (2, cells)
+    mean = lambda right: np.bincount(nodes.ravel(), np.tile(right / 2, 2), fine.bellman.size)
     if not all(b <= SMOOTH[order] * a for a, b in itertools.pairwise(changes)):
+        largest = np.zeros(fine.bellman.size)
+        for corner in nodes:
+            np.maximum.at(largest, corner, np.abs(defect))
         return max(found, SAFETY * _carried(solver, fine, largest, ACCURACY * found / SAFETY))
     found = min(found, between / (1 - gamma)) if gamma < 1 else found
-    least = SAFETY * _carried(solver, fine, mean, ACCURACY * found / SAFETY)
+    least = SAFETY * _carried(solver, fine, mean(defect), ACCURACY * found / SAFETY)  # what one cell misses the next may make up for
     if found > LOOSE * least:
-        found = min(found, BETWEEN[order] * _carried(solver, fine, absolute, ACCURACY * found))
+        found = min(found, BETWEEN[order] * _carried(solver, fine, mean(np.abs(defect)), ACCURACY * found))
     return max(found, least)
 
 
@@ -163,8 +163,10 @@ def _widened(solver, levels, given, small, halved):
     found = truncation(own, solved, margin, small, solver.problem.plant.n, method.order)
     if method.order > 1 and WRONG * float(np.ptp(own)) < found < np.inf and _grows(solver, levels[-1]):
         return np.inf
-    if not large or np.isinf(found):
+    if not large:
         return found
+    if np.isinf(found) or np.isinf(halved):
+        return SAFETY * found
     change = float(np.max(np.abs(solved(0.5 * given) - solved(given))))
     return SAFETY * found * float(np.fmin(1.0, halved / (change + 1e-300)))
 

@@ -10,7 +10,8 @@ SLOWEST, FALLING = 0.95, 0.5  # factors per quarter of the margin by which the t
 SMALL = 0.1  # relative to the other terms of a statement: a truncation that does not count
 NEGLIGIBLE = 1e-6  # relative to V's range: a truncation for which no other margins are tried
 PARTS = (0.25, 0.5, 0.75, 1.0)  # of the margin
-NARROW, WIDE = 0.25, 0.5  # margins from which it is believed that changes are negligible; that the truncation falls
+NARROW = 0.25  # margin from which it is believed that changes are negligible
+WIDE, FAR = 0.5, 1.0  # margins from which it is believed that the truncation falls: of one that was doubled; of any
 WIDEST = (1.0, 1.0, 0.5)  # to which one is doubled, at least once, in 1, 2 and more dimensions
 LOST = {1: 0.25, 2: 0.25, 3: 0.1, 5: 0.1}  # by order: largest truncation, of V's range, believed where wider margins have no solution
 BEYOND = (
@@ -50,12 +51,13 @@ def beyond(changes) -> float:
 def truncation(own, solved, margin, negligible, dimensions, order) -> float:
     """How far values `own` inside the box are from those without far walls, from `solved(margin)` (NaN where there is no solution): their
     distance from those of a margin, and what lies beyond it. Unless all changes are `negligible` and the margin is not NARROW, it is
-    doubled until it is WIDE and the truncation clearly falls with it; if the solution is lost on the way, the last changes before count.
+    doubled, at least once if not FAR, until it is WIDE and the truncation clearly falls with it; if the solution is lost on the way, the
+    last changes before count.
     Infinite (see BEYOND) where a margin changes V by more than its range, and where the solution is lost with more than LOST of it left
     (splines continued far beyond their nodes may agree on a wrong V)."""
     spread = float(np.ptp(own))
     found, last, negligible, most = np.inf, np.inf, negligible + NEGLIGIBLE * spread, negligible + spread
-    widest = max(2 * margin, WIDEST[min(dimensions, 3) - 1])
+    widest, believed = max(2 * margin, WIDEST[min(dimensions, 3) - 1]), max(WIDE, min(2 * margin, FAR))
     for width in margin * 2.0 ** np.arange(1 + int(np.log2(widest / margin))):
         values = [solved(width * part) for part in PARTS]
         changes = [float(np.max(np.abs(a - b))) for a, b in itertools.pairwise(values)]
@@ -66,6 +68,6 @@ def truncation(own, solved, margin, negligible, dimensions, order) -> float:
         if max(largest, distance) > most:
             return np.inf
         found = distance + beyond(changes)
-        if (width >= NARROW and largest <= negligible) or (width >= WIDE and fall(changes) <= FALLING):
+        if (width >= NARROW and largest <= negligible) or (width >= believed and fall(changes) <= FALLING):
             break
     return found
