@@ -120,7 +120,9 @@ def _truncation(solver, levels, changes, terms):
     small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
     agreeing = solver.method.order == 1 or all(b <= max(AGREEING * a, terms["contraction"]) for a, b in itertools.pairwise(changes))
     halved = _halved(solver, fine, ACCURACY * min(others, slight)) if margin >= NARROW and agreeing else np.inf
-    return halved if halved <= min(small, slight) else _widened(solver, levels, margin or NARROW, small, halved)
+    if halved <= min(small, slight):
+        return halved
+    return _widened(solver, levels, margin or NARROW, small, halved) if fine.converged else np.inf
 
 
 def _halved(solver, fine, enough):
