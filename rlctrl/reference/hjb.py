@@ -233,12 +233,12 @@ def _walls(problem):
 
 
 def _first(scheme, start):
-    """(values, policy) to begin with: nothing known, or those of a coarser level, the policy from its nearest node."""
+    """(values, policy) to begin with: nothing known, or those of a coarser or smaller level, the policy from its nearest node. V is that of
+    the monotone scheme unless the other acts everywhere: carried on beyond its walls it may lead to a V of which there are several there."""
     if start is None:
         return scheme.given, np.repeat(scheme.hamiltonian.inputs.candidates[:1], len(scheme.points), 0)
-    axes = scheme.grid.axes
-    policy = start.state.policy[nearest_nodes(start.grid, scheme.grid)]
-    return np.where(scheme.fixed, scheme.given, start.on([a.nodes for a in axes], start.low.values).ravel()), policy
+    values = start.on([a.nodes for a in scheme.grid.axes], (start.state if np.all(start.share == 1) else start.low).values)
+    return np.where(scheme.fixed, scheme.given, values.ravel()), start.state.policy[nearest_nodes(start.grid, scheme.grid)]
 
 
 def _message(problem, level, terms):
