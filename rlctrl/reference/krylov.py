@@ -27,14 +27,17 @@ def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
         towards = precondition(direction)
         image = product(towards)
         alpha = rho / _nonzero(_dot(shadow, image))
-        half = residual - alpha * image
-        further = precondition(half)
+        x += alpha * towards
+        residual -= alpha * image
+        further = precondition(residual)
         turned = product(further)
-        omega = _dot(turned, half) / _nonzero(_dot(turned, turned))
-        x += alpha * towards + omega * further
-        residual = half - omega * turned
+        omega = _dot(turned, residual) / _nonzero(_dot(turned, turned))
+        x += omega * further
+        residual -= omega * turned
         rho, before = _dot(shadow, residual), rho
-        direction = residual + (rho / _nonzero(before)) * (alpha / _nonzero(omega)) * (direction - omega * image)
+        direction -= omega * image
+        direction *= (rho / _nonzero(before)) * (alpha / _nonzero(omega))
+        direction += residual
         if not math.isfinite(rho):
             return x, False
     return x, bool(np.abs(residual).max() <= accuracy)

@@ -25,7 +25,7 @@ class Rows:
     def of(cls, index, weight, columns):
         """From column numbers and entries, both (S, k), which are kept, not copied."""
         size, width = index.shape
-        cuts = np.linspace(0, size, THREADS + 1 if size * width > PARALLEL else 2).astype(int)
+        cuts = np.linspace(0, size, THREADS + 1).astype(int) if size * width > PARALLEL else (0, size)
         pieces = []
         for a, b in itertools.pairwise(cuts):
             start = np.arange(0, width * (b - a) + 1, width, dtype=np.int32 if width * (b - a) < 2**31 else np.int64)
