@@ -233,8 +233,8 @@ def _walls(problem):
 
 
 def _first(scheme, start):
-    """(values, policy) to begin with: nothing known, or those of a coarser or smaller level, the policy from its nearest node. V is that of
-    the monotone scheme unless the other acts everywhere: carried on beyond its walls it may lead to a V of which there are several there."""
+    """(values, policy) to begin with: nothing known, or those of a coarser or smaller level, the policy from its nearest node. V is that
+    of second order where that acts everywhere: that of the monotone scheme, carried on beyond the walls, may lead to another solution."""
     if start is None:
         return scheme.given, np.repeat(scheme.hamiltonian.inputs.candidates[:1], len(scheme.points), 0)
     values = start.on([a.nodes for a in scheme.grid.axes], (start.state if np.all(start.share == 1) else start.low).values)
