@@ -68,7 +68,7 @@ def _discretisation(solver, levels, changes):
     mean = lambda right: np.bincount(nodes.ravel(), np.tile(right / 2, 2), fine.bellman.size)
     if not all(b <= SMOOTH[order] * a for a, b in itertools.pairwise(changes)):
         largest = np.zeros(fine.bellman.size)
-        for corner in nodes:
+        for corner in nodes:  # one at a time: NumPy 2.4 reads beyond values that `at` would have to repeat
             np.maximum.at(largest, corner, np.abs(defect))
         return max(found, SAFETY * _carried(solver, fine, largest, ACCURACY * found / SAFETY))
     found = min(found, between / (1 - gamma)) if gamma < 1 else found
