@@ -115,7 +115,7 @@ def _quadrature(solver, fine, enough):
 def _truncation(solver, levels, changes, terms):
     """Change inside the box of the value of the final policy with half the margin around it, if small beside the other `terms` and V's
     range, and levels of splines agree ever better, or as well as the iteration is accurate (else they may differ by what lies beyond the
-    walls); else by wider margins."""
+    walls); else by wider margins, infinite around a V that was not found."""
     fine, margin, others = levels[-1], solver.method.margin, sum(terms.values())
     small, slight = terms["contraction"] + SMALL * others, SLIGHT * float(np.ptp(fine.values))
     agreeing = solver.method.order == 1 or all(b <= max(AGREEING * a, terms["contraction"]) for a, b in itertools.pairwise(changes))

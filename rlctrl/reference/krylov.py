@@ -15,7 +15,7 @@ DRIFT = 1e-13  # of the residual by recurrence from the true one, relative to th
 @np.errstate(over="ignore", invalid="ignore")  # of a V that diverges, which the caller sees
 def bicgstab(product, right, accuracy, most, precondition=lambda x: x):
     """x with max|right − A x| ≤ accuracy from zero, A given by `product` and A⁻¹ roughly by `precondition`; (x, reached), after at most
-    `most` steps."""
+    `most` steps. Works in place: without a preconditioner `towards` and `further` are `direction` and `residual` themselves."""
     x, residual, largest = np.zeros_like(right), right.copy(), 0.0
     shadow, direction, rho = right.copy(), right.copy(), _dot(right, right)
     for _ in range(most):

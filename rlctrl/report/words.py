@@ -5,7 +5,7 @@ ERROR_TERMS = {
     "solver": "what the solver of the finite problem left undone",
     "discretisation": "change of V when the grid is refined, extrapolated",
     "quadrature": "change of V when the noise gets twice the nodes",
-    "truncation": "change of V when the margin around the box is halved",
+    "truncation": "change of V when the margin around the box is halved or widened",
     "target": "what the nodes in the target miss of it",
     "walls": "how far V at the walls is from the exit value",
     "riccati_residual": "what the residual of the Riccati equation amounts to in V",
