@@ -33,3 +33,5 @@ for name, scheme, steps in (("plain", plain, 20_000), ("improved", improved, 320
     print(f"{name}: relative error {parts.relative_error:.3f}, best fit {parts.best_fit_relative_error:.3f}; {seconds:.0f} s of training")
     print(parts.budget.table())
     print(parts.verdict, parts.bounds.verdict, sep="\n", end="\n\n")
+
+assert parts.relative_error <= 1.25 * parts.best_fit_relative_error, "the improved scheme does not come within a quarter of the best fit"
