@@ -6,7 +6,8 @@ M is the sum of the rows' weights: their number, unless prioritised sampling mak
 T18 with c = λε(2 − λM/4). Since ‖d‖/(1 + ‖d‖²)² ≤ 3√3/16 =: μ and |R| ≤ κ‖ω̃‖²,
     ‖s‖ ≤ B_0 + B_2‖ω̃‖²,  B_0 = Mμ sup|γe_Q' − e_Q + e*|,  B_2 = Mμκ,
     β1 = 2λ(1 + λL)B_0,  β3 = 2λ(1 + λL)B_2,  β0 = λ²B_0²,  higher orders λ²(2B_0B_2‖ω̃‖² + B_2²‖ω̃‖⁴).
-d, b and q lie in the excited subspace, so where M < p all this holds for the excited part of ω̃, with ε the least excited eigenvalue.
+d, b and q lie in the excited subspace, so where A has no full rank all this holds for ρ, the excited part of ‖ω̃‖, with ε the least excited
+eigenvalue. But R sees the silent part σ too, ‖ω̃‖² = ρ² + σ²: it adds B_2σ² to B_0.
 """
 
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ class Bounds:
 
     `epsilon` least excited eigenvalue of A, `largest` its largest, `rank` excited directions; `c_theory` = λε(2 − λM/4) and `c_measured`
     = λε(2 − λλ_max(A)); `allowed` and `allowed_measured`: the right side of T18 with the worst-case constants, and with ‖b‖, ‖q‖ and λ_max
-    as they were; `change` what happened to ‖ω̃‖²; `norm` the excited part of ‖ω̃‖; `r_in`, `r_out` the radii of T19 (inf: none),
-    `r_in_measured` with ‖b‖ and λ_max as they were. `error_sup` = sup|γe_Q' − e_Q + e*| and `kappa` = sup |R|/‖ω̃‖² over `sample`
+    as they were; `change` what happened to ‖ω̃‖²; `norm` the excited part of ‖ω̃‖; `r_in`, `r_out` the radii of T19 for it, the silent
+    part as it was (inf: none), `r_in_measured` with ‖b‖ and λ_max as they were. `error_sup` = sup|γe_Q' − e_Q + e*| and `kappa` = sup |R|/‖ω̃‖² over `sample`
     transitions. `applies`: the theory speaks of this scheme (T14 with the notes' objective); `verdict` says it all in words.
     """
 
@@ -53,8 +54,8 @@ class Bounds:
 
     @property
     def c_observed(self) -> np.ndarray:
-        """−change/‖ω̃‖² of the excited part, per step."""
-        return -self.change / self.norm**2
+        """−change/‖ω̃‖² of the excited part, per step (nan at ω*)."""
+        return -self.change / np.where(self.norm > 0, self.norm, np.nan) ** 2
 
     @property
     def violations(self) -> int:
@@ -80,9 +81,10 @@ def bounds(run, terms, rows, omega_star, counted) -> Bounds:
     epsilon, largest, norm = spectrum[np.arange(len(rank)), rank - 1], spectrum[:, 0], terms.excited_norm
     error_sup = float(np.max(np.abs(_mean_bias(rows))[counted]))
     kappa = _kappa(run.network, omega_star, rows, counted)
-    b0, b2 = count * MU * error_sup, count * MU * kappa
-    worst = [_constants(*row) for row in zip(b0, b2, rate, epsilon, count / 4, strict=True)]
-    seen = [_constants(*row) for row in zip(terms.bias_norm, b2, rate, epsilon, largest, strict=True)]
+    b2 = count * MU * kappa
+    by_silent = b2 * np.maximum(terms.omega_norm**2 - norm**2, 0.0)
+    worst = [_constants(*row) for row in zip(count * MU * error_sup + by_silent, b2, rate, epsilon, count / 4, strict=True)]
+    seen = [_constants(*row) for row in zip(terms.bias_norm + by_silent, b2, rate, epsilon, largest, strict=True)]
     allowed = np.array([_right_side(*row, rho) for row, rho in zip(worst, norm, strict=True)])
     radii, measured = (np.array([_radii(*row) for row in found]) for found in (worst, seen))
     s = terms.bias_norm + terms.remainder_norm
@@ -124,7 +126,10 @@ def _radii(*coefficients):
     if coefficients[3] == 0 and coefficients[4] == 0:
         free, linear, square = coefficients[:3]
         return float((linear + np.sqrt(linear**2 - 4 * square * free)) / (-2 * square)), float("inf")
-    unit = max(coefficients[1], 1e-300) / -coefficients[2]  # the radius of T19 to first order: keeps the polynomial well scaled
+    if coefficients[1] == 0:  # no bias: ρ² times a quadratic
+        square, cubic, quartic = coefficients[2:]
+        return 0.0, float(-2 * square / (cubic + np.sqrt(cubic**2 - 4 * square * quartic)))
+    unit = coefficients[1] / -coefficients[2]  # the radius of T19 to first order: keeps the polynomial well scaled
     scaled = np.array(coefficients) * unit ** np.arange(5)
     roots = np.roots(np.trim_zeros(scaled[::-1] / np.abs(scaled).max(), "f"))
     real = np.sort(unit * roots.real[(np.abs(roots.imag) < 1e-9 * np.abs(roots)) & (roots.real > 0)])
@@ -169,9 +174,11 @@ def _verdict(run, found, terms) -> str:
     elif np.isinf(found["r_in"][-1]):
         words.append(f"no radius at which T18 promises a decrease: c = {found['c_theory'][-1]:.2g} is too small against sup|e*| and κ")
     else:
-        ratio = found["r_in"][-1] / max(float(found["norm"][-1]), 1e-300)
-        judged = f"the theory is loose by {ratio:.2g}" if ratio >= 1 else "not yet reached"
-        words.append(f"the radius r_in = {found['r_in'][-1]:.3g} beside ‖ω̃‖ = {float(found['norm'][-1]):.3g}: {judged}")
+        r_in, r_out, norm = (float(found[name][-1]) for name in ("r_in", "r_out", "norm"))
+        whose = "" if found["rank"][-1] == weights else "the excited part of "
+        outside = f"beyond r_out = {r_out:.3g}, where T18 promises nothing"
+        judged = outside if norm >= r_out else "not yet reached" if norm > r_in else f"the theory is loose by {r_in / max(norm, 1e-300):.2g}"
+        words.append(f"the radius r_in = {r_in:.3g} beside {whose}‖ω̃‖ = {norm:.3g}: {judged}")
     first, last = float(terms.omega_norm[0]), float(terms.omega_norm[-1])
     words.append(f"‖ω̃‖ went from {first:.3g} to {last:.3g}")
     said = "; ".join(words)
