@@ -29,9 +29,10 @@ class Bounds:
 
     `epsilon` least excited eigenvalue of A, `largest` its largest, `rank` excited directions; `c_theory` = λε(2 − λM/4) and `c_measured`
     = λε(2 − λλ_max(A)); `allowed` and `allowed_measured`: the right side of T18 with the worst-case constants, and with ‖b‖, ‖q‖ and λ_max
-    as they were; `change` what happened to ‖ω̃‖²; `norm` the excited part of ‖ω̃‖; `r_in`, `r_out` the radii of T19 for it, the silent
-    part as it was (inf: none), `r_in_measured` with ‖b‖ and λ_max as they were. `error_sup` = sup|γe_Q' − e_Q + e*| and `kappa` = sup |R|/‖ω̃‖² over `sample`
-    transitions. `applies`: the theory speaks of this scheme (T14 with the notes' objective); `verdict` says it all in words.
+    as they were; `change` what happened to ‖ω̃‖²; `norm` the excited part of ‖ω̃‖; `r_in`, `r_out` the radii of T19 for it, with the silent
+    part as it was (inf: none), `r_in_measured` with ‖b‖ and λ_max as they were too. `error_sup` = sup|γe_Q' − e_Q + e*| and `kappa` =
+    sup |R|/‖ω̃‖² over `sample` transitions. `applies`: the theory speaks of this scheme (T14 with the notes' objective); `verdict` says it
+    all in words.
     """
 
     epsilon: np.ndarray
@@ -176,10 +177,15 @@ def _verdict(run, found, terms) -> str:
     else:
         r_in, r_out, norm = (float(found[name][-1]) for name in ("r_in", "r_out", "norm"))
         whose = "" if found["rank"][-1] == weights else "the excited part of "
-        outside = f"beyond r_out = {r_out:.3g}, where T18 promises nothing"
-        judged = outside if norm >= r_out else "not yet reached" if norm > r_in else f"the theory is loose by {r_in / max(norm, 1e-300):.2g}"
-        words.append(f"the radius r_in = {r_in:.3g} beside {whose}‖ω̃‖ = {norm:.3g}: {judged}")
+        words.append(f"the radius r_in = {r_in:.3g} beside {whose}‖ω̃‖ = {norm:.3g}: {_place(r_in, r_out, norm)}")
     first, last = float(terms.omega_norm[0]), float(terms.omega_norm[-1])
     words.append(f"‖ω̃‖ went from {first:.3g} to {last:.3g}")
     said = "; ".join(words)
     return f"{said[0].upper()}{said[1:]}."
+
+
+def _place(r_in, r_out, norm) -> str:
+    """Where ‖ω̃‖ is between the radii of T19, in words."""
+    if norm >= r_out:
+        return f"beyond r_out = {r_out:.3g}, where T18 promises nothing"
+    return "not yet reached" if norm > r_in else f"the theory is loose by {r_in / max(norm, 1e-300):.2g}"

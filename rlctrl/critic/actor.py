@@ -26,7 +26,7 @@ from rlctrl.tree import record, saved
 KINDS = {"linear": "none", "clipped": "clip", "mlp": "tanh"}
 IMPROVEMENTS = ("greedy", "gradient")
 NEWTON, REACH = 3, 2.0  # steps uphill, and how far, in standard deviations of the exploration
-STATES = 2048  # most states that one improvement looks at
+STATES = 2048  # most states that one improvement looks at, from all over the memory
 
 
 @strict
@@ -36,9 +36,10 @@ class Actor:
     """A policy to be learned beside the critic.
 
     `kind`: "linear" (u = −Kx + k), "clipped" (the same, clipped to the input box) or "mlp" (`hidden` units of `activation`, one network per
-    input, its output saturated by tanh to the box where there is one). `gain`: the first K (m, n) of a linear kind (default 0). `improve`:
-    "greedy" or "gradient". `rate` of Adam, for the latter. `every`: critic updates between two improvements (default: `renew` of the
-    scheme, or its `restart`). `iterations` of one improvement. Raises `InputError` for values outside these meanings.
+    input, its output saturated by tanh to the box, clipped where it has a single bound). `gain`: the first K (m, n) of a linear kind
+    (default 0). `improve`: "greedy" or "gradient". `rate` of Adam, for the latter. `every`: critic updates between two improvements
+    (default: `renew` of the scheme, or its `restart`). `iterations` of one improvement. Raises `InputError` for values outside these
+    meanings.
     """
 
     kind: str = "mlp"
@@ -79,8 +80,7 @@ class Actor:
         features = feature_map("affine" if linear else "sincos", 1, plant.states)
         network = Network(features, () if linear else self.hidden, self.activation)
         theta = self._linear(features, plant) if linear else 0.1 * _initial(network, plant.m, key)
-        bounded = bool(np.all(np.isfinite(high - low)))
-        return ActorPolicy(network, theta, low, high, KINDS[self.kind] if bounded else "none")
+        return ActorPolicy(network, theta, low, high, KINDS[self.kind])
 
     def _linear(self, features, plant):
         gain = np.zeros((plant.m, plant.n)) if self.gain is None else np.array(self.gain)
@@ -95,7 +95,8 @@ def _initial(network, m, key):
 @record(arrays=("network", "theta", "low", "high"), static=("saturation",))
 @dataclass(frozen=True, eq=False)
 class ActorPolicy(Policy):
-    """p^θ: one network per input with weights `theta` (m, p), its output saturated: "none", "clip" or "tanh"."""
+    """p^θ: one network per input with weights `theta` (m, p), its output saturated: "none", "clip", or "tanh" (where the input has both
+    bounds; otherwise it is clipped to what it has)."""
 
     network: Network
     theta: Any
@@ -113,18 +114,23 @@ class ActorPolicy(Policy):
 
     def saturated(self, v, j):
         """Input j of a network output v (...)."""
-        low, high = jnp.asarray(self.low)[j], jnp.asarray(self.high)[j]
-        if self.saturation == "tanh":
-            return 0.5 * (low + high) + 0.5 * (high - low) * jnp.tanh(v)
-        return jnp.clip(v, low, high) if self.saturation == "clip" else v
+        if self.saturation == "none":
+            return v
+        low, high, boxed, middle, half = self._box(j)
+        return jnp.where(boxed, middle + half * jnp.tanh(v), jnp.clip(v, low, high))
 
     def slope(self, v, j):
         """Derivative of `saturated` by v."""
+        if self.saturation == "none":
+            return jnp.ones_like(v)
+        low, high, boxed, _, half = self._box(j)
+        return jnp.where(boxed, half * (1 - jnp.tanh(v) ** 2), jnp.where((v > low) & (v < high), 1.0, 0.0))
+
+    def _box(self, j):
+        """Bounds of input j, whether tanh is stretched between them, and the middle and half the width of that box."""
         low, high = jnp.asarray(self.low)[j], jnp.asarray(self.high)[j]
-        if self.saturation == "tanh":
-            return 0.5 * (high - low) * (1 - jnp.tanh(v) ** 2)
-        inside = (v > low) & (v < high)
-        return jnp.where(inside, 1.0, 0.0) if self.saturation == "clip" else jnp.ones_like(v)
+        boxed = jnp.isfinite(high - low) & (self.saturation == "tanh")
+        return low, high, boxed, jnp.where(boxed, 0.5 * (low + high), 0.0), jnp.where(boxed, 0.5 * (high - low), 1.0)
 
     def at(self, theta) -> "ActorPolicy":
         """The same policy with other weights."""
@@ -143,14 +149,15 @@ def first_actor_state(policy) -> ActorState:
     return ActorState(jnp.asarray(policy.theta), first_state("adam", np.size(policy.theta)))
 
 
-def improved(actor, policy, q, x, weight, inputs, reach, state: ActorState) -> ActorState:
+def improved(actor, policy, q, x, weight, inputs, spread, state: ActorState) -> ActorState:
     """θ after one improvement through Q̂ at states x (N, n), weighted (N,); greedy targets are searched in `inputs` or, without them, within
-    `reach` of p^θ(x)."""
-    x, weight = x[:STATES], weight[:STATES]
+    REACH times `spread` (m,), that of the exploration, of p^θ(x)."""
+    seen = np.linspace(0, len(x) - 1, min(len(x), STATES)).astype(int)
+    x, weight = x[seen], weight[seen]
     if actor.improve == "gradient":
         return _ascended(actor, policy, q, x, weight, state)
     search = lambda: maximise(lambda u: q.at(x[:, None, :], u), inputs)[0]
-    best = search() if inputs is not None else _newton(policy.at(state.theta), q, x, reach)
+    best = search() if inputs is not None else _newton(policy.at(state.theta), q, x, REACH * spread)
     return state._replace(theta=_fitted(actor, policy, x, weight, best, state.theta))
 
 
@@ -163,12 +170,12 @@ def _newton(policy, q, x, reach):
         def step(_, u):
             size, axes = jnp.linalg.eigh(jax.hessian(value)(u))
             move = axes @ ((axes.T @ jax.grad(value)(u)) / jnp.maximum(jnp.abs(size), 1e-12))
-            trial = start + jnp.clip(u + move - start, -reach, reach)
+            trial = jnp.clip(start + jnp.clip(u + move - start, -reach, reach), policy.low, policy.high)
             return jnp.where(value(trial) > value(u), trial, u)
 
         return jax.lax.fori_loop(0, NEWTON, step, start)
 
-    return jax.vmap(climb)(x, policy.act(x))
+    return jax.vmap(climb)(x, jnp.clip(policy.act(x), policy.low, policy.high))
 
 
 def _ascended(actor, policy, q, x, weight, state):

@@ -57,6 +57,12 @@ class Source:
         """K."""
         return {"sample": 1, "double": 2, "antithetic": 2}.get(self.target, len(self.shares))
 
+    @property
+    def spread(self):
+        """Standard deviation of the exploration, per input (m,)."""
+        width = self.u_high - self.u_low
+        return self.exploration * jnp.where(jnp.isfinite(width), 0.5 * width, 1.0)
+
     def draw_state(self, key):
         """A state of the box in which the problem has not ended, if some draws find one."""
         x = jax.random.uniform(key, (DRAWS, len(self.low)), minval=self.low, maxval=self.high)
@@ -70,8 +76,7 @@ class Source:
     def explore(self, key, u):
         """p^θ(x) plus noise on continuous inputs, no further out of the box than it was; a random value now and then on finite ones."""
         noise_key, pick_key = jax.random.split(key)
-        half = jnp.where(jnp.isfinite(self.u_high - self.u_low), 0.5 * (self.u_high - self.u_low), 1.0)
-        moved = u + self.exploration * half * jax.random.normal(noise_key, u.shape)
+        moved = u + self.spread * jax.random.normal(noise_key, u.shape)
         return self._snapped(jnp.clip(moved, jnp.minimum(u, self.u_low), jnp.maximum(u, self.u_high)), pick_key, self.exploration, u)
 
     def _snapped(self, u, key, chance, otherwise=None):

@@ -141,17 +141,19 @@ def _leading(row):
 
 
 def _user_features(function, width):
-    probe = jax.ShapeDtypeStruct((2, width), jnp.float64)
+    probes = [jax.ShapeDtypeStruct((*batch, width), jnp.float64) for batch in ((2,), (2, width + 1))]
     try:
-        shape = jax.eval_shape(function, probe).shape
+        shapes = [jax.eval_shape(function, probe).shape for probe in probes]
     except Exception as error:
         raise InputError(
             f"`features` must be a function of z (..., {width}) that JAX can trace; it raised {type(error).__name__}: {first_line(error)}. "
             "Use jax.numpy and the last axis: z[..., 0]."
         ) from None
-    fits = len(shape) == 2 and shape[0] == 2 and shape[1] > 0
-    require(fits, "features", f"must map (2, {width}) to (2, N_C1), N_C1 ≥ 1", shape, "Stack features on the last axis.")
-    return UserFeatures(Traced.of(function, probe)[0], shape[1], width)
+    size = (shapes[0] or (0,))[-1]
+    fits = size > 0 and shapes == [(*probe.shape[:-1], size) for probe in probes]
+    rule = f"must map (..., {width}) to (..., N_C1), N_C1 ≥ 1, here {' and '.join(str(probe.shape) for probe in probes)}"
+    require(fits, "features", rule, tuple(shapes), "Stack features on the last axis, of coordinates z[..., 0].")
+    return UserFeatures(Traced.of(function, probes[0])[0], size, width)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 SILENT = 1e-16  # least damping, relative to the largest diagonal entry
+CALM = 0.1  # most damping that a new problem is begun with
 
 
 class Damping(NamedTuple):
@@ -31,6 +32,11 @@ class Attempt(NamedTuple):
 def first_damping(value=1e-3) -> Damping:
     """Where a solve starts."""
     return Damping(jnp.asarray(value), jnp.asarray(2.0))
+
+
+def calmed(damping: Damping, new) -> Damping:
+    """The same, or where the problem is `new` no more than CALM: refusals of the one before say nothing about it."""
+    return Damping(jnp.where(new, jnp.minimum(damping.value, CALM), damping.value), jnp.where(new, 2.0, damping.growth))
 
 
 def attempt(omega, H, slope, loss, cost, damping: Damping) -> Attempt:

@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlctrl.critic.actor import REACH, ActorState, improved
+from rlctrl.critic.actor import ActorState, improved
 from rlctrl.critic.data import Source
-from rlctrl.critic.least_squares import Damping
+from rlctrl.critic.least_squares import calmed
 from rlctrl.critic.network import CriticQ, Network
 from rlctrl.critic.rules import RuleState, update
 from rlctrl.critic.td import Objective, Transitions
 from rlctrl.tree import record
 
-CALM = 0.1  # most damping that Gauss–Newton starts new data or held weights with
 ROWS = 4096  # transitions followed at once: enough to be fast, few enough for the cache
 PRIORITY, FLOOR = 0.6, 1e-6  # exponent of |e|, and what is added to it
 
@@ -85,7 +84,7 @@ class Loop:
     plan: Plan
 
     def step(self, state: State, k):
-        """Data, T14 or another rule, the actor; nothing is taken over once weights or errors are not finite."""
+        """Data, T14 or another rule, the actor; nothing is taken over once weights or squared errors are not finite."""
         key, move_key, choice_key = jax.random.split(state.key, 3)
         policy = self.policy if state.actor is None else self.policy.at(state.actor.theta)
         memory, x, priority = self._gather(policy, state, k, move_key)
@@ -95,7 +94,8 @@ class Loop:
         rule = self._rule(state, k)
         done = update(self.plan.update, self.network, self.plan.objective, state.rate, state.omega, held, t, rule)
         actor = self._improve(state.actor, done.omega, memory, k)
-        critic_sound = _finite((done.omega, done.e))
+        td_rms = jnp.sqrt(jnp.sum(t.weight * done.e**2) / jnp.sum(t.weight))
+        critic_sound = _finite((done.omega, td_rms))
         sound = (state.failed < 0) & critic_sound & _finite(actor)
         omega, actor = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (done.omega, actor), (state.omega, state.actor))
         if self.plan.prioritised:
@@ -113,7 +113,7 @@ class Loop:
             before=state.omega,
             index=index,
             importance=importance,
-            td_rms=jnp.sqrt(jnp.sum(t.weight * done.e**2) / jnp.sum(t.weight)),
+            td_rms=td_rms,
             accepted=jnp.asarray(done.accepted),
             failed=jnp.where((state.failed < 0) & ~sound, k, state.failed),
             actor_failed=jnp.where(state.failed < 0, critic_sound & ~sound, state.actor_failed),
@@ -122,9 +122,8 @@ class Loop:
     def _rule(self, state, k):
         """The rule's state; where data or held weights are new, refusals of the old problem no longer damp."""
         periods = [period for period in (self.plan.renew, self.plan.refresh) if period is not None and period > 1]
-        damping, new = state.rule.damping, functools.reduce(jnp.logical_or, [k % period == 0 for period in periods], jnp.asarray(False))
-        calm = Damping(jnp.where(new, jnp.minimum(damping.value, CALM), damping.value), jnp.where(new, 2.0, damping.growth))
-        return state.rule._replace(damping=calm)
+        new = functools.reduce(jnp.logical_or, [k % period == 0 for period in periods], jnp.asarray(False))
+        return state.rule._replace(damping=calmed(state.rule.damping, new))
 
     def _gather(self, policy, state, k, key):
         """New transitions: one per plant, or the whole memory when it is due."""
@@ -180,9 +179,7 @@ class Loop:
             return None
         n = self.source.low.shape[0]
         q = CriticQ(self.network, omega)
-        better = lambda: improved(
-            self.actor, self.policy, q, memory.z[:, :n], memory.t.weight, self.inputs, REACH * self.source.exploration, state
-        )
+        better = lambda: improved(self.actor, self.policy, q, memory.z[:, :n], memory.t.weight, self.inputs, self.source.spread, state)
         return jax.lax.cond((k + 1) % self.plan.every == 0, better, lambda: state)
 
 

@@ -9,21 +9,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlctrl.critic.least_squares import Damping, attempt, first_damping
+from rlctrl.critic.least_squares import Damping, attempt, calmed, first_damping
 from rlctrl.critic.td import data_vector, held_target, normaliser, replay_gradient, td_error
 
 UPDATES = ("gradient", "momentum", "adam", "gauss-newton")
 BLOCK = 2048  # rows of v at once
 MOMENTUM, SECOND, TINY = 0.9, 0.999, 1e-8  # Kingma & Ba (2015)
+WORSE = 2.0  # factor by which Σ c e² is above what the last update left if the problem is another one
 
 
 class RuleState(NamedTuple):
-    """First and second moments of the gradient (p,), their count, and the damping; what a rule does not need stays as it is."""
+    """First and second moments of the gradient (p,), the count of updates, and of Gauss–Newton the damping and the Σ c e² that the last
+    update left; what a rule does not need stays as it is."""
 
     first: Any
     second: Any
     count: Any
     damping: Damping
+    left: Any
 
 
 class Update(NamedTuple):
@@ -38,7 +41,7 @@ class Update(NamedTuple):
 def first_state(rule, size) -> RuleState:
     """The state before the first update."""
     moments = jnp.zeros(size if rule in ("momentum", "adam") else 0)
-    return RuleState(moments, moments, jnp.asarray(0), first_damping())
+    return RuleState(moments, moments, jnp.asarray(0), first_damping(), jnp.asarray(jnp.finfo(float).max))
 
 
 def update(rule, network, objective, rate, omega, target, t, state) -> Update:
@@ -67,7 +70,8 @@ def adam(gradient, state: RuleState):
 
 def _gauss_newton(network, objective, rate, omega, target, t, state):
     """One damped step on Σ c e², the normaliser c and the target held at ω; kept only if it lowers that sum. The very first moves the
-    output layer alone, in which e is linear: so the weights get to the scale of the rewards."""
+    output layer alone, in which e is linear: so the weights get to the scale of the rewards. Where that sum has grown since the last update
+    (new data, another p^θ), the damping left by refusals where nothing was to be gained would freeze the weights."""
     held = omega if target is None else target
     error = _held_error(network, held, t) if objective.semi else lambda trial: td_error(network, trial, t)
     e = error(omega)
@@ -75,9 +79,11 @@ def _gauss_newton(network, objective, rate, omega, target, t, state):
     cost = lambda trial: jnp.sum(mass * error(trial) ** 2)
     moves = (state.count > 0) | (jnp.arange(len(omega)) < network.shapes[0][0])
     H, slope = jnp.where(moves[:, None] & moves, H, 0.0), jnp.where(moves, slope, 0.0)
-    tried = attempt(omega, H, slope, jnp.sum(mass * e**2), cost, state.damping)
+    loss = jnp.sum(mass * e**2)
+    tried = attempt(omega, H, slope, loss, cost, calmed(state.damping, loss > WORSE * state.left))
     moved = jnp.where(tried.better, omega + rate * (tried.omega - omega), omega)
-    return Update(moved, state._replace(count=state.count + 1, damping=tried.damping), e, tried.better)
+    left = loss - jnp.where(tried.better, tried.gained, 0.0)
+    return Update(moved, state._replace(count=state.count + 1, damping=tried.damping, left=left), e, tried.better)
 
 
 def normal_equations(network, objective, omega, t, e):

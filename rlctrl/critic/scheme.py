@@ -90,6 +90,7 @@ class ReplayTD:
         require(not measured or self.update == "gradient", "rate", '"measured" is for the gradient', self.update, "Leave it out.")
         needs = self.refresh == 1 or self.gradient == "semi"
         require(needs, "refresh", 'holds weights only for gradient = "semi"', self.refresh, "Leave it out.")
+        require(self.renew is None or self.plants == 1, "plants", "does nothing with `renew`", self.plants, "Leave one of them out.")
         drawn = self.sampling == "uniform" or self.batch is not None
         require(drawn, "sampling", "draws nothing unless `batch` is given", self.sampling, "Give batch = 64, say.")
 

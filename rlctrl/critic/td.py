@@ -42,6 +42,7 @@ class Objective(NamedTuple):
 
 
 T13 = Objective()
+FEW = 4  # successors: of more, d itself is cheaper than the products of all pairs, and compiles at once
 
 
 def td_errors(network, omega, t: Transitions, target=None):
@@ -112,25 +113,31 @@ def normaliser(v, t: Transitions, objective: Objective):
 def replay_gradient(network, omega, t: Transitions, objective: Objective = T13, target=None):
     """(T13) ∇J_c = Σ d e/(dᵀd + 1)² with the normaliser held constant, (p,), and the TD errors (M,).
 
-    d itself is never formed: dᵀd and Σ s_j d_j come from each layer's inputs h and sensitivities δ, since the part of ∇Q̂(z_k) in a layer
-    is h_k δ_kᵀ. Under vmap, runs take turns: the arrays of one stay in the cache.
+    For FEW successors d itself is never formed: dᵀd and Σ s_j d_j come from each layer's inputs h and sensitivities δ, since the part of
+    ∇Q̂(z_k) in a layer is h_k δ_kᵀ. Under vmap, runs take turns: the arrays of one stay in the cache.
     """
-    return sequential_vmap(functools.partial(_replay_gradient, network, objective))(omega, t, target)
+    by = _replay_gradient if t.r.shape[-1] <= FEW else _by_data_vectors
+    return sequential_vmap(functools.partial(by, network, objective))(omega, t, target)
+
+
+def _by_data_vectors(network, objective, omega, t, target):
+    e, v = td_error(network, omega, t, target), data_vector(network, omega, t, objective)
+    return (normaliser(v, t, objective) * e) @ v, e
 
 
 def _replay_gradient(network, objective, omega, t, target):
     sweeps = [network.layers(omega, t.phi[:, k]) for k in range(t.phi.shape[1])]
     values = sweeps[1:] if target is None else [network.layers(target, t.phi[:, k]) for k in range(1, t.phi.shape[1])]
     errors = sweeps[0][0][:, None] - t.r - t.gamma * jnp.stack([q for q, *_ in values], -1)
-    a = data_coefficients(t, objective)
-    first = _total(a[:, k, None] * inputs[0] for k, (_, inputs, _) in enumerate(sweeps))  # g (T7), of the data vector
-    mass = t.weight / (_square(a, first, sweeps) + 1) ** objective.exponent
+    a, used = data_coefficients(t, objective), sweeps[:1] if objective.semi else sweeps
+    first = _total(a[:, k, None] * inputs[0] for k, (_, inputs, _) in enumerate(used))  # g (T7), of the data vector
+    mass = t.weight / (_square(a, first, used) + 1) ** objective.exponent
     e = jnp.sum(t.share * errors, -1)
     s = mass[:, None] * _pull(errors, e, a, t, objective)
-    used = range(1 if objective.semi else len(sweeps))
-    parts = [_total(s[:, k] @ sweeps[k][1][0] for k in used) if objective.double else (mass * e) @ first]
+    parts = [_total(s[:, k] @ inputs[0] for k, (_, inputs, _) in enumerate(used)) if objective.double else (mass * e) @ first]
     for layer in range(len(network.hidden)):
-        parts.append(_total((s[:, k, None] * sweeps[k][1][1 + layer]).T @ sweeps[k][2][layer] for k in used).T.ravel())
+        sums = _total((s[:, k, None] * inputs[1 + layer]).T @ deltas[layer] for k, (_, inputs, deltas) in enumerate(used))
+        parts.append(sums.T.ravel())
     return jnp.concatenate(parts), e
 
 

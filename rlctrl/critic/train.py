@@ -16,7 +16,7 @@ from rlctrl.critic.loop import Loop, Means, Memory, Plan, State, advance
 from rlctrl.critic.network import Critic, CriticQ, Network
 from rlctrl.critic.rules import first_state
 from rlctrl.critic.scheme import ReplayTD
-from rlctrl.critic.td import Transitions, data_vector, normaliser
+from rlctrl.critic.td import T13, Transitions, data_vector, normaliser
 from rlctrl.errors import NotConverged, require, require_room, require_whole, strict
 from rlctrl.kinds import Counts, FilePath
 from rlctrl.maximise import input_set
@@ -108,8 +108,9 @@ def train(
 
     Equal arguments (`seed` too) give equal bits. Several seeds, `seed=range(8)`, run at once and give a tuple of trainings. `checkpoint`: a
     file to which the run writes its state now and then and from which it goes on if it exists, to the same bits. `progress` shows a bar.
-    Raises `NotConverged` as soon as weights or TD errors are not finite; the training up to there, with the last finite weights, is its
-    `.partial`. Raises `InputError` when restarts have no finite box to draw from, and for a checkpoint of another run.
+    Raises `NotConverged` as soon as weights or squared TD errors are not finite; the training up to there, with the last finite weights,
+    is its `.partial` (of several seeds the tuple of all, each `finished` or not). Raises `InputError` when restarts have no finite box to
+    draw from, and for a checkpoint of another run.
     """
     scheme = ReplayTD() if scheme is None else scheme
     require(isinstance(critic, Critic), "critic", "must be an rc.Critic", critic, "Use rc.Critic(hidden=32).")
@@ -119,17 +120,18 @@ def train(
     keys = [jax.random.split(jax.random.key(s), 4) for s in seeds]
     loop = _loop(problem, critic, policy, scheme, keys[0][3])
     _check_room(loop, scheme, len(seeds))
-    states = [_first(loop, scheme, critic, key) for key in keys]
+    states = [_first(problem, loop, scheme, critic, key) for key in keys]
     several = not isinstance(seed, int | np.integer)
     state = jax.tree.map(lambda *a: jnp.stack(a), *states) if several else states[0]
-    store = Checkpoint.open(checkpoint, lambda: _mark(problem, critic, scheme, loop, seeds, steps), state)
+    store = Checkpoint.open(checkpoint, lambda: _mark(problem, critic, scheme, loop, seeds if several else seed, steps), state)
     state, rows = _run(loop, scheme, state, steps, several, store, progress)
     cut = [jax.tree.map(lambda a, k=k: a[k], (state, rows)) for k in range(len(seeds))] if several else [(state, rows)]
     found = tuple(_training(problem, critic, scheme, loop, state, rows, steps, s) for (state, rows), s in zip(cut, seeds, strict=True))
+    result = found if several else found[0]
     for training in found:
         if not training.finished:
-            raise NotConverged(training.message, training)
-    return found if several else found[0]
+            raise NotConverged(training.message, result)
+    return result
 
 
 def _check_room(loop, scheme, seeds):
@@ -140,9 +142,9 @@ def _check_room(loop, scheme, seeds):
     require_room("batch", seeds * row * int(scheme.rows), scheme.batch)
 
 
-def _mark(problem, critic, scheme, loop, seeds, steps):
+def _mark(problem, critic, scheme, loop, seed, steps):
     """What a checkpoint belongs to; functions of the user count by their name, policies also by what JAX finds in them."""
-    return fingerprint([problem.kernel, limits(problem.plant.inputs), critic, loop.policy, scheme, loop.actor, seeds, int(steps)])
+    return fingerprint([problem.kernel, limits(problem.plant.inputs), critic, loop.policy, scheme, loop.actor, seed, int(steps)])
 
 
 def _seeds(seed):
@@ -179,11 +181,11 @@ def _loop(problem, critic, policy, scheme, key) -> Loop:
     return Loop(source, policy, critic.network(plant), searched, actor, plan)
 
 
-def _first(loop, scheme, critic, keys) -> State:
+def _first(problem, loop, scheme, critic, keys) -> State:
     """The state before the first step. The random key is kept as plain numbers, so that files can hold it."""
-    weights_key, start_key, run_key, _ = keys
+    weights_key, start_key, run_key, actor_key = keys
     omega = loop.network.initial(weights_key, critic.scale)
-    actor = None if loop.actor is None else first_actor_state(loop.policy)
+    actor = None if loop.actor is None else first_actor_state(loop.actor.policy(problem.plant, actor_key))
     x = jax.vmap(loop.source.draw_state)(jax.random.split(start_key, scheme.plants))
     rows = scheme.batch or 0
     first = State(
@@ -221,14 +223,14 @@ def _run(loop, scheme, state, steps, several, store, progress):
     move = _together(loop, state) if several else functools.partial(advance, loop, batched=False)
     with Progress("ReplayTD", progress) as bar:
         for end, count in _intervals(steps, _snapshots(scheme, state))[len(rows) :]:
+            if bool(np.any(np.asarray(state.failed) >= 0)):
+                break
             state, means = move(state=state, start=end - count, count=count)
             rows.append(_snapshot(state, means, end - 1, several))
             if scheme.rate == "measured":
                 state = state._replace(rate=_measured(loop.network, state.omega, rows[-1]["memory"].t, scheme.objective, several))
             store.keep(state, rows)
             bar.to(end / steps, f"TD error {float(jnp.mean(means.td_rms)):.2e}")
-            if bool(jnp.any(state.failed >= 0)):
-                break
     store.write()
     return state, jax.tree.map(lambda *a: np.stack(a, 1 if several else 0), *rows)
 
@@ -284,7 +286,7 @@ def _training(problem, critic, scheme, loop, state, rows, steps, seed) -> Traini
     failed = int(state.failed)
     snapshots = Snapshots(**rows)
     policy = loop.policy if state.actor is None else loop.policy.at(np.asarray(state.actor.theta))
-    message = f"{steps} updates done.{_astray(problem, rows['memory'].z[-1])}" if failed < 0 else _divergence(scheme, state)
+    message = f"{steps} updates done.{_astray(problem, rows['memory'].z[-1])}" if failed < 0 else _divergence(critic, scheme, state)
     if failed >= 0 and (found := _undefined(problem, rows["memory"].z[-1])):
         message = f"Training stopped in step {failed}: {found}"
     return Training(
@@ -312,16 +314,16 @@ def _undefined(problem, z):
     return undefined(problem, z[:, :n], z[:, None, n:])
 
 
-def _divergence(scheme, state):
+def _divergence(critic, scheme, state):
     limit, rate, step = 8 / scheme.rows, float(state.rate), int(state.failed)
     if state.actor_failed:
         return f"Training diverged in step {step}: the actor's weights are not finite. Lower its `rate`, or scale the reward down."
-    found = f"Training diverged in step {step}: the weights or TD errors are not finite"
-    if scheme.update != "gradient":
-        return f"{found} (update {scheme.update!r}, rate {rate:.4g}). Lower `rate`, or scale the reward down."
-    reason = (
-        f"exceeds 8/M = {limit:.4g}, the limit of T18" if rate >= limit else f"is below 8/M = {limit:.4g}, so the cubic term of T18 won"
-    )
+    found = f"Training diverged in step {step}: the weights or squared TD errors are not finite"
+    if scheme.update != "gradient" or scheme.objective != T13:
+        options = f"update {scheme.update!r}, gradient {scheme.gradient!r}, normaliser {scheme.normaliser}, rate {rate:.4g}"
+        return f"{found} ({options}). Lower `rate`, or scale the reward down."
+    below = "the cubic term of T18 won" if critic.hidden else "rewards or weights are too large to be squared"
+    reason = f"exceeds 8/M = {limit:.4g}, the limit of T18" if rate >= limit else f"is below 8/M = {limit:.4g}, so {below}"
     return f"{found}; λ = {rate:.4g} {reason}. Lower `rate` or scale the reward down."
 
 

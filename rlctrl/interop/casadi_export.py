@@ -145,10 +145,14 @@ def _policy(policy, x):
     if isinstance(policy, ClippedPolicy):
         return _clipped(_policy(policy.policy, x), policy.low, policy.high)
     outputs = ca.vertcat(*[_network(policy.network, weights, x) for weights in np.asarray(policy.theta)])
-    if policy.saturation == "tanh":
-        low, high = ca.DM(np.asarray(policy.low)), ca.DM(np.asarray(policy.high))
-        return 0.5 * (low + high) + 0.5 * (high - low) * ca.tanh(outputs)
-    return _clipped(outputs, policy.low, policy.high) if policy.saturation == "clip" else outputs
+    columns = zip(ca.vertsplit(outputs), np.asarray(policy.low), np.asarray(policy.high), strict=True)
+    return ca.vertcat(*[_saturated(policy.saturation, *column) for column in columns])
+
+
+def _saturated(kind, v, low, high):
+    if kind == "tanh" and np.isfinite(high - low):
+        return 0.5 * (low + high) + 0.5 * (high - low) * ca.tanh(v)
+    return v if kind == "none" else _clipped(v, low, high)
 
 
 def _clipped(u, low, high):
