@@ -14,6 +14,7 @@ import pytest
 
 import plants
 import rlctrl as rc
+from rlctrl.analysis.lyapunov import _place
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.critic.actor import first_actor_state, improved
 from rlctrl.critic.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from rlctrl.critic.network import CriticQ
 from rlctrl.critic.rules import normal_equations
 from rlctrl.critic.td import Objective, Transitions, data_vector, mean_coefficients, replay_gradient, td_errors
 from rlctrl.critic.train import _loop
+from rlctrl.interop.casadi_export import as_casadi
 from rlctrl.maximise import input_set
 from rlctrl.policy import GreedyPolicy
 from rlctrl.reference.exact import ClosedPolicy
@@ -55,7 +57,7 @@ def batch(successors=2, hidden=5, count=7, seed=0):
 
 @pytest.mark.parametrize("exponent", [2, 1, 0])
 @pytest.mark.parametrize("semi", [False, True])
-@pytest.mark.parametrize("successors", [1, 2, 3])
+@pytest.mark.parametrize("successors", [1, 2, 3, 6])
 def test_gradient_of_the_mean_error_is_the_slow_sum(exponent, semi, successors):
     network, omega, t = batch(successors)
     mean = lambda w, j: jnp.sum(t.share[j] * td_errors(network, w, t)[j])
@@ -240,6 +242,15 @@ def test_several_seeds_are_the_single_ones(lqr, seeds):
         assert np.allclose(run.weights, trained(lqr, seed=seed).weights, rtol=0, atol=1e-10)
 
 
+def test_every_seed_begins_with_an_actor_of_its_own(lqr):
+    actor = rc.Actor(hidden=4, improve="gradient")
+    together = trained(lqr, policy=actor, seed=[3, 5])
+    for run, seed in zip(together, (3, 5), strict=True):
+        assert np.allclose(run.policy.theta, trained(lqr, policy=actor, seed=seed).policy.theta, rtol=0, atol=1e-8)
+    first, second = (run.snapshots.theta[0] for run in together)
+    assert np.max(np.abs(first - second)) > 0.01
+
+
 def test_uniform_share_and_parallel_plants_fill_the_memory(lqr):
     run = trained(lqr, plants=5, uniform=1.0, steps=8)
     assert run.snapshots.memory.t.weight[-1].sum() == 40
@@ -280,6 +291,25 @@ def test_shallow_critic_never_violates_t18_and_has_no_outer_radius():
     assert np.all(b.r_out == np.inf)
     assert np.all(b.change <= b.allowed_measured + 1e-12)
     assert np.all(b.c_theory > 0)
+
+
+def test_deep_critic_without_full_rank_never_violates_t18():
+    """R sees the silent part of ω̃ too. Q* is a square of two units here, without noise: nothing but R is left to violate it."""
+    quiet = problem(noise=0.0)
+    reference = rc.solve(quiet, rc.Riccati())
+    critic, scheme = rc.Critic(hidden=4, activation="square", features="affine", scale=0.5), rc.ReplayTD(memory=1, rate=1.0, snapshots=150)
+    for run in rc.train(quiet, critic, reference.policy, scheme, steps=300, seed=range(3)):
+        d = rc.decompose(run, reference, points=64, starts=2, iterations=200)
+        assert d.best_fit_relative_error <= 1e-10
+        assert d.bounds.violations == 0
+        between = (d.bounds.norm > d.bounds.r_in) & (d.bounds.norm < d.bounds.r_out)
+        assert np.all(d.bounds.change[between] <= 0)
+
+
+def test_words_for_where_the_weights_are_between_the_radii():
+    assert _place(1e-3, 10.0, 1e-5) == "the theory is loose by 1e+02"
+    assert _place(1e-3, 10.0, 1.0) == "not yet reached"
+    assert _place(1e-3, 10.0, 20.0) == "beyond r_out = 10, where T18 promises nothing"
 
 
 def test_t18_with_nothing_left_over_contracts_at_the_measured_rate():
@@ -333,6 +363,8 @@ def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path, lqr
     assert np.array_equal(again.weights, whole.weights)
     for a, b in zip(jax.tree.leaves(vars(again.snapshots)), jax.tree.leaves(vars(whole.snapshots)), strict=True):
         assert np.array_equal(a, b)
+    with pytest.raises(rc.InputError, match="`checkpoint` must belong to this run"):
+        rc.train(problem(), critic, rc.Actor(hidden=4), scheme, steps=60, checkpoint=kept, seed=[0])
     with pytest.raises(rc.InputError, match="`checkpoint` must belong to this run"):
         rc.train(problem(), critic, rc.Actor(hidden=5), scheme, steps=60, checkpoint=kept)
     plant = problem().plant
@@ -429,6 +461,42 @@ def test_divergence_stops_at_once_with_the_last_good_weights(lqr):
     assert "exceeds 8/M" in partial.message
 
 
+def test_a_run_that_diverged_does_not_go_on(lqr, tmp_path):
+    scheme = rc.ReplayTD(memory=40, rate=1e150)
+    seen = []
+    for _ in range(2):
+        with pytest.raises(rc.NotConverged) as caught:
+            rc.train(problem(), rc.Critic(hidden=6), lqr.policy, scheme, steps=200, checkpoint=tmp_path / "run.npz")
+        seen.append(caught.value.partial.snapshots.step)
+    assert np.array_equal(*seen)
+
+
+def test_of_several_seeds_all_are_kept_when_one_diverges(lqr):
+    with pytest.raises(rc.NotConverged) as caught:
+        trained(lqr, rate=1e150, steps=200, seed=[1, 2])
+    assert [run.seed for run in caught.value.partial] == [1, 2]
+
+
+@pytest.mark.parametrize(("hidden", "scheme", "said"), [
+    (6, {"rate": 8.1 / 40 * 1e150}, "exceeds 8/M"),
+    (6, {"rate": 1e3, "normaliser": 0}, "(update 'gradient', gradient 'full', normaliser 0, rate 1000)"),
+    (6, {"rate": 1e150, "gradient": "semi"}, "(update 'gradient', gradient 'semi', normaliser 2, rate 1e+150)"),
+])  # fmt: skip
+def test_divergence_is_put_down_to_t18_where_it_speaks_of_the_scheme(hidden, scheme, said, lqr):
+    with pytest.raises(rc.NotConverged) as caught:
+        trained(lqr, hidden=hidden, steps=200, **scheme)
+    assert said in caught.value.partial.message
+
+
+def test_gauss_newton_on_a_policy_without_bound_stops_when_its_errors_overflow():
+    """Every successor is the upper wall, so the fit of γQ̂ there by a multiple of x grows without end."""
+    plant = rc.Plant("out", [rc.Signal("x", "1", 0, 1)], [rc.Signal("u", "1", -1, 1)], update=lambda x, u, w, p: 1e9 * x + 0 * u)
+    upward, critic = rc.Problem(plant, lambda x, u: -x[0], gamma=0.99), rc.Critic(hidden=(), features=lambda z: z[..., :1])
+    scheme = rc.ReplayTD(memory=64, renew=8, restart=1, update="gauss-newton", gradient="semi", normaliser=0)
+    with pytest.raises(rc.NotConverged, match="squared TD errors are not finite"):
+        rc.train(upward, critic, lambda x: 0 * x, scheme, steps=3000)
+
+
 def test_the_verdict_on_a_run_that_diverged_says_so(lqr):
     with pytest.raises(rc.NotConverged) as caught:
         trained(lqr, policy=rc.Actor(kind="linear", improve="gradient", rate=1e308, every=3))
@@ -494,6 +562,51 @@ def test_actor_kinds_respect_their_saturation():
     assert np.allclose(np.abs(steep(x)), np.minimum(5, np.abs(100 * x[:, :1])))
     assert np.allclose(rc.Actor(kind="linear", gain=[[2.0, 1.0]]).policy(PLANT, key)(x), -(x @ [[2.0], [1.0]]))
     assert np.all(np.abs(rc.Actor().policy(PLANT, key)(x)) < 5)
+
+
+@pytest.mark.parametrize("kind", ["clipped", "mlp"])
+def test_an_actor_keeps_the_bounds_that_its_inputs_have(kind):
+    """A box, one bound, none: values, slopes and the CasADi export."""
+    bounds = [(-0.1, 0.1), (0.0, np.inf), (-np.inf, np.inf)]
+    inputs = [rc.Signal(f"u{k}", "1", *sides) for k, sides in enumerate(bounds)]
+    plant = rc.Plant(
+        "mixed", [rc.Signal("a", "1", -1, 1), rc.Signal("b", "1", -2, 2)], inputs, drift=lambda x, u, p: x + u[0] + u[1] * u[2]
+    )
+    policy = rc.Actor(kind=kind, hidden=3, **({"gain": np.ones((3, 2))} if kind == "clipped" else {})).policy(plant, jax.random.key(0))
+    policy = policy.at(30 * policy.theta)
+    x = np.random.default_rng(0).uniform([-1, -2], [1, 2], (200, 2))
+    u = policy(x)
+    for k, (low, high) in enumerate(bounds):
+        assert np.all((u[:, k] >= low) & (u[:, k] <= high))
+    assert np.ptp(u[:, 0]) > 0.15
+    assert np.max(np.abs(u[:, 1:])) > 1
+    v = np.linspace(-2, 2, 10)
+    for k in range(3):
+        np.testing.assert_allclose(policy.slope(v, k), jax.vmap(jax.grad(lambda v, k=k: policy.saturated(v, k)))(v), atol=1e-15)
+    np.testing.assert_allclose(np.array(as_casadi(policy)(x.T)).T, u, atol=1e-12)
+
+
+def test_the_actor_sees_all_of_a_large_memory():
+    """The best input changes its sign at |x| = 0.35, which x = 0.9^k x0 passes: rows are kept in the order of time."""
+    far = lambda x: x[..., :1] ** 2 > 0.1225
+    plant = rc.Plant("fall", [rc.Signal("x", "1", -1, 1)], [rc.Signal("u", "1", -1, 1)], update=lambda x, u, w, p: 0.9 * x)
+    goal = rc.Problem(plant, lambda x, u: -((u[0] - ca.if_else(x[0] ** 2 > 0.1225, 0.5, -0.5)) ** 2), gamma=0.5)
+    basis = lambda z: jnp.concatenate([jnp.ones_like(z[..., :1]), z[..., 1:], z[..., 1:] ** 2, 1.0 * far(z), z[..., 1:] * far(z)], -1)
+    scheme = rc.ReplayTD(memory=8192, renew=5, restart=40, update="gauss-newton", normaliser=0, exploration=0.4)
+    run = rc.train(goal, rc.Critic(hidden=(), features=basis), rc.Actor("linear"), scheme, steps=20)
+    z = run.snapshots.memory.z[-1]
+    fit = np.linalg.lstsq(np.column_stack([np.ones(len(z)), z[:, 0]]), np.where(far(z)[:, 0], 0.5, -0.5), rcond=None)[0]
+    assert abs(run.policy([0.0])[0] - fit[0]) <= 0.03
+
+
+def test_gauss_newton_learns_anew_when_the_policy_changes():
+    """Fitted to round-off, every step is refused; the damping of that must not hold back what the next policy asks for."""
+    quiet = problem()._with_plant(plants.double_integrator(noise=0.0, force_max=50.0))
+    best = rc.solve(quiet, rc.Riccati())
+    scheme = rc.ReplayTD(memory=64, update="gauss-newton", normaliser=0, exploration=0.3, restart=20)
+    actor = rc.Actor("linear", gain=[[1.0, 1.0]], every=150)
+    run = rc.train(quiet, rc.Critic(hidden=(), features="polynomial"), actor, scheme, steps=900)
+    assert np.max(np.abs(run.policy(np.eye(2)) - best.policy(np.eye(2)))) <= 1e-6
 
 
 @pytest.mark.parametrize("kind", ["clipped", "mlp"])
@@ -565,6 +678,7 @@ def test_normal_equations_by_blocks_are_the_whole_sums(count):
         (lambda: rc.ReplayTD(uniform=1.5), "uniform"),
         (lambda: rc.ReplayTD(sampling="prioritised"), "sampling"),
         (lambda: rc.ReplayTD(plants=300), "plants"),
+        (lambda: rc.ReplayTD(plants=2, renew=10), "plants"),
         (lambda: rc.ReplayTD(rate="measure"), "rate"),
         (lambda: rc.ReplayTD(rate="measured", update="adam"), "rate"),
         (lambda: rc.Actor(kind="cnn"), "kind"),
@@ -575,6 +689,7 @@ def test_normal_equations_by_blocks_are_the_whole_sums(count):
         (lambda: rc.Actor(kind="linear", gain=np.zeros((1, 1, 1))), "gain"),
         (lambda: rc.Actor(iterations=None), "iterations"),
         (lambda: rc.Critic(features=lambda z: z[..., :0]).network(PLANT), "features"),
+        (lambda: rc.Critic(features=lambda z: jnp.stack([z[:, 0], z[:, 1]], -1)).network(PLANT), "features"),
         (lambda: rc.Critic(features="polynomial", degree=10**5).network(PLANT), "degree"),
         (lambda: rc.Critic(features="fourier", degree=10**5).network(PLANT), "degree"),
     ],
