@@ -23,6 +23,16 @@ def undefined(problem, x, *inputs, way_out=WAY_OUT) -> str | None:
     return None
 
 
+def no_input(x, u) -> str | None:
+    """A sentence naming the first of the states x (S, n) at which a policy gave an input u (S, m) that is no finite number, and the way
+    out; None if there is none. States from which numbers overflow are passed over."""
+    sound = np.all(np.abs(x) <= FARTHEST, 1)  # not of NaN
+    odd = np.flatnonzero(sound & ~np.all(np.isfinite(u), 1))
+    if not len(odd):
+        return None
+    return f"`policy` gives no finite input at x = {_short(x[odd[0]])}: it gives {_short(u[odd[0]])}. Mend it there, or keep away from there."
+
+
 def _odd(problem, x, u):
     """(name, values, where, whether they count) of every function in turn; `where` are the arguments, by name."""
     kernel, plant = problem.kernel, problem.plant
@@ -46,6 +56,8 @@ def _odd(problem, x, u):
 
 def _sentence(found):
     name, values, where, counts = found
+    if not len(where["x"]):
+        return None
     values = np.asarray(values).reshape(len(where["x"]), -1)
     odd = np.flatnonzero(~np.all(np.isfinite(values), 1) & counts)
     if not len(odd):
