@@ -30,7 +30,8 @@ def no_input(x, u) -> str | None:
     odd = np.flatnonzero(sound & ~np.all(np.isfinite(u), 1))
     if not len(odd):
         return None
-    return f"`policy` gives no finite input at x = {_short(x[odd[0]])}: it gives {_short(u[odd[0]])}. Mend it there, or keep away from there."
+    at, given = _short(x[odd[0]]), _short(u[odd[0]])
+    return f"`policy` gives no finite input at x = {at}: it gives {given}. Mend it, or keep the states away from there."
 
 
 def _odd(problem, x, u):
@@ -39,6 +40,8 @@ def _odd(problem, x, u):
     x, u = (np.broadcast_to(a, (len(x), np.shape(u)[-2], a.shape[-1])).reshape(-1, a.shape[-1]) for a in (x[:, None], u))
     sound = np.all(np.abs(np.concatenate([x, u], 1)) <= FARTHEST, 1)  # not of NaN
     x, u = x[sound], u[sound]
+    if not len(x):
+        return
     here = {"x": x, "u": u}
     yield "`reward`", kernel.reward_function(x, u, kernel.p), here, True
     if plant.drift is not None:
@@ -56,8 +59,6 @@ def _odd(problem, x, u):
 
 def _sentence(found):
     name, values, where, counts = found
-    if not len(where["x"]):
-        return None
     values = np.asarray(values).reshape(len(where["x"]), -1)
     odd = np.flatnonzero(~np.all(np.isfinite(values), 1) & counts)
     if not len(odd):

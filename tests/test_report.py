@@ -186,6 +186,12 @@ def test_a_solve_folder_has_a_report_too(tmp_path):
         assert words in re.sub(r"<[^>]+>", "", shown)
 
 
+def test_every_reference_of_a_solve_stands_beside_its_own_span(tmp_path):
+    shown = re.sub(r"<[^>]+>", "", write(leave(tmp_path, SOLVE)).read_text(encoding="utf-8"))
+    assert "± 5.96stated error of V*, estimated; V* spans 110" in shown
+    assert shown.count("V* spans 25") == shown.count("; V* spans 110") == 1
+
+
 def test_an_older_folder_without_slices_is_reported_without_a_viewer(tmp_path):
     folder = leave(tmp_path, {k: v for k, v in RUN.items() if k not in ("asked", "finished", "budget")})
     (folder / "slices.npz").unlink()
