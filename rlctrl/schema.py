@@ -112,7 +112,7 @@ def _checked(key, value, problems):
         problems.add(f"`{key}` must be a section [{key}]; got {value!r}.", key)
         return None
     value = _headed(key, value, problems) if key in ("plant", "reference") else value
-    for word in [word for word in value if key == "policies" and word in TAKEN]:
+    for word in value.keys() & TAKEN if key == "policies" else ():
         problems.add(f"`[policies] {word}` must have another name: a run has a policy of its own that is called so. Rename it.", key, word)
     known = _plant_keywords(value) if key == "plant" else None if key in FREE else SECTIONS[key]
     return value if known is None else _known(key, value, known, problems)
