@@ -80,6 +80,8 @@ def _findings(s):
 def _said_of(reference):
     ended = "converged" if reference.get("converged") else "did NOT converge"
     kind, size = reference.get("error_kind"), number(reference.get("error"), 3)
+    if not is_number(reference.get("error")):
+        return f"The reference ({reference.get('method')}) {ended}; how far its V* is off is not known."
     off = (
         f"at most {size} over the box, a proven bound"
         if kind == "proven"
