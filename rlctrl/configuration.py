@@ -1,12 +1,11 @@
 """A TOML file → a checked `Experiment`: everything wrong with it is listed at once, with its line and the nearest valid name."""
 
-import importlib.util
 import inspect
 import re
-import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import rlctrl as rc
 from rlctrl.errors import InputError, first_line, nearest, require, require_number, require_numbers, require_whole
 from rlctrl.interop.expression import expression, formula_policy
 from rlctrl.kinds import is_numeric
+from rlctrl.own_plant import function_of
 from rlctrl.refusals import Problems
 from rlctrl.schema import METHODS, NOTHING, POLICIES, SHORT, STAND_INS, check, references
 
@@ -71,7 +71,10 @@ def build(table, default_name, text="", folder=Path()) -> Experiment:
     training, comparison = part("training"), part("comparison")
     policy, steps, compared = training.pop("policy", "reference"), training.pop("steps", 20_000), comparison.pop("policies", None)
     attempt = problems.attempt
-    plant, description = ("plant" in sections and attempt("plant", _plant, folder, values=part("plant"))) or (None, "")
+    asked = part("plant")
+    own = "file" in asked  # what its keys mean only that file knows: nothing is exchanged and tried again
+    made = attempt("plant", _own_plant, folder, asked) if own else attempt("plant", _listed_plant, values=asked) if asked else None
+    plant, description = made or (None, "")
     problems.plant = plant
     actor = attempt("actor", construct, "actor", rc.Actor, values=part("actor")) if policy == "actor" or "actor" in sections else None
     formulas = tuple(part("policies"))
@@ -140,48 +143,24 @@ def _method(section, plant, values):
     return method
 
 
-def _plant(folder, values):
+def _own_plant(folder, values):
+    """The plant that a function in a file of the user's makes."""
+    stated = {key: values.pop(key) for key in ("file", "name") if key in values}
+    return _made(construct("plant", partial(function_of, folder), stated), values)
+
+
+def _listed_plant(values):
+    """A plant of the library."""
+    plants, name = import_module("plants").PLANTS, values.pop("name", None)
+    require(isinstance(name, str) and name in plants, "[plant] name", "must be one of the plants", name, nearest(name, plants))
+    return _made(plants[name], values)
+
+
+def _made(make, values):
     """The plant, and what the function that makes it says of it."""
-    make = _maker(folder, values.pop("file"), values.pop("name", "plant")) if "file" in values else _listed(values.pop("name", None))
     plant = construct("plant", make, values)
     require(isinstance(plant, rc.Plant), "[plant] name", "must be a function that returns an rc.Plant", type(plant).__name__, "See README.")
     return plant, inspect.getdoc(make) or ""
-
-
-def _listed(name):
-    plants = import_module("plants").PLANTS
-    require(isinstance(name, str) and name in plants, "[plant] name", "must be one of the plants", name, nearest(name, plants))
-    return plants[name]
-
-
-def _maker(folder, file, name) -> Callable:
-    make: Any = getattr(_module(folder, file), str(name), None)
-    require(callable(make), "[plant] name", f"must be a function of {file} that returns an rc.Plant", name, "Define it there.")
-    return make
-
-
-def _module(folder, file):
-    """A Python file of the user's, run as a module of its own."""
-    path = Path(folder) / str(file)
-    require(
-        path.is_file() and path.suffix == ".py", "[plant] file", "must be a Python file", str(file), "Its place is relative to the TOML."
-    )
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        line = next((f.tb_lineno for f in _frames(sys.exc_info()[2]) if Path(f.tb_frame.f_code.co_filename).name == path.name), "?")
-        raise InputError(f"`[plant] file` {file}, line {line}: {type(error).__name__}: {first_line(error)}. Mend that file.") from None
-    return module
-
-
-def _frames(trace):
-    while trace is not None:
-        yield trace
-        trace = trace.tb_next
 
 
 def _checked_problem(problems, plant, values):

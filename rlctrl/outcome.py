@@ -127,7 +127,8 @@ def columns(rows) -> dict[str, list]:
 
 
 def beside(solved) -> list[dict]:
-    """One row a reference: stated error, time, V at the initial states, and its distance from the first at random states of the box."""
+    """One row a reference: stated error, time, V at the initial states, and its span and distance from the first at random states of the
+    box."""
     first = next(iter(solved.references.values()))
     low, high = finite_box(first.states)
     x = np.random.default_rng(0).uniform(low, high, (_count(solved), len(low)))
@@ -139,10 +140,12 @@ def beside(solved) -> list[dict]:
             "error_kind": r.error_kind,
             "seconds": solved.seconds[name],
             "value_at_x0": float(np.mean(r.V(x0))),
-            "largest_difference_of_V": float(np.max(np.abs(r.V(x) - v))),
+            "span_of_V": float(np.ptp(values)),
+            "largest_difference_of_V": float(np.max(np.abs(values - v))),
             "largest_difference_of_u": float(np.max(np.abs(r.policy(x) - u))),
         }
         for name, r in solved.references.items()
+        for values in [r.V(x)]
     ]
 
 

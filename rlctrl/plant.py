@@ -98,7 +98,8 @@ class Plant(PlantExchange, PlantFigure):
     `states`, `inputs`: sequences of `Signal`, n and m of them. `drift(x, u, p)` returns n CasADi expressions per second; `diffusion(x, u,
     p)` n×q (per square root of a second; omitted: no noise). `update(x, u, w, p)` returns n, with `noise` the law of w. `params` are
     numbers or arrays, reached as `p.name`; `units` are theirs, by name; `source` says where the model comes from. Raises `InputError` for
-    wrong shapes, for both or neither of `drift` and `update`, for units of other names, and for dynamics not finite over the box.
+    wrong shapes, for a name that two of states, inputs and parameters share, for both or neither of `drift` and `update`, for units of
+    other names, and for dynamics not finite over the box.
     """
 
     name: str
@@ -147,6 +148,8 @@ class Plant(PlantExchange, PlantFigure):
                 self.noise is None, "noise", "goes with `update`; a diffusion is driven by Wiener noise", self.noise, "Use diffusion=…."
             )
         object.__setattr__(self, "params", {k: self._number(k, v) for k, v in dict(self.params).items()})
+        both = [name for name in self.params if name in names]
+        require(not both, "params", "must have other names than the states and inputs", both, "Rename one: formulas could mean either.")
         object.__setattr__(self, "units", {k: self._unit(k, v) for k, v in dict(self.units).items()})
         self._check_finite()
 

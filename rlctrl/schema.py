@@ -18,6 +18,7 @@ METHODS = {"GridDP": rc.GridDP, "HJB": rc.HJB, "OpenLoop": rc.OpenLoop, "Riccati
 SHORT = {"GridDP": "dp", "HJB": "hjb", "Spectral": "spectral"}  # names of their policies; OpenLoop's takes too long to follow
 NOT_IN_FILES = ("start", "checkpoint")  # keywords of methods: a Python object, and what `--resume` looks after
 POLICIES = ("reference", "lqr", "lqr_clipped", "actor")  # that training may follow
+TAKEN = (*POLICIES, "mpc", "critic", *SHORT.values())  # names of a run's own policies
 
 
 def keywords(function, *without) -> list[str]:
@@ -111,6 +112,8 @@ def _checked(key, value, problems):
         problems.add(f"`{key}` must be a section [{key}]; got {value!r}.", key)
         return None
     value = _headed(key, value, problems) if key in ("plant", "reference") else value
+    for word in value.keys() & TAKEN if key == "policies" else ():
+        problems.add(f"`[policies] {word}` must have another name: a run has a policy of its own that is called so. Rename it.", key, word)
     known = _plant_keywords(value) if key == "plant" else None if key in FREE else SECTIONS[key]
     return value if known is None else _known(key, value, known, problems)
 

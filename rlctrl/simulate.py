@@ -26,7 +26,7 @@ from rlctrl.policy import as_policy
 from rlctrl.problem import Problem
 from rlctrl.result import Filmed
 from rlctrl.tree import saved
-from rlctrl.undefined import undefined
+from rlctrl.undefined import no_input, undefined
 
 
 @saved
@@ -90,7 +90,8 @@ def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
     """Roll a batch of a `problem` out for `steps` steps from `x0`, (n,) or (batch, n).
 
     The noise depends on `seed`, the batch size and the step alone: two policies on equal arguments meet the same noise (common random
-    numbers). `policy`: a Policy, or a function (batch, n) → (batch, m). Inputs are applied as the policy gives them.
+    numbers). `policy`: a Policy, or a function (batch, n) → (batch, m). Inputs are applied as the policy gives them. Raises
+    `InputError` where the policy, or a function of the problem, gives no finite number.
     """
     x0 = initial_states(x0)
     n = problem.plant.n
@@ -101,16 +102,18 @@ def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
     require_room("steps", len(x0) * int(steps) * (n + problem.plant.m), steps)
     require_whole("seed", seed, 0, "Use 0.")
     policy = as_policy(policy, n, problem.plant.m)
-    start, ending, x, u, r, going, left = _rollout(problem.kernel, policy, x0, jax.random.key(seed), int(steps))
-    swap = [np.swapaxes(np.asarray(a), 0, 1) for a in (x, u, r, going, left)]
-    if not all(np.all(np.isfinite(a)) for a in (*swap[:3], ending)):
-        _refuse_undefined(problem, np.concatenate([x0[:, None], swap[0][:, :-1]], 1), swap[1])
+    start, ending, *paths = _rollout(problem.kernel, policy, x0, jax.random.key(seed), int(steps))
+    following, u, r, going, left = (np.swapaxes(np.asarray(a), 0, 1) for a in paths)
+    x = np.concatenate([x0[:, None], following], 1)
+    alive = np.concatenate([np.asarray(start)[:, None], going], 1)
+    if not all(np.all(np.isfinite(a)) for a in (x, u, r, ending)):
+        _refuse_undefined(problem, x[:, :-1], u, alive[:, :-1])
     return Trajectory(
-        x=np.concatenate([x0[:, None], swap[0]], 1),
-        u=swap[1],
-        r=swap[2],
-        alive=np.concatenate([np.asarray(start)[:, None], swap[3]], 1),
-        left=swap[4],
+        x=x,
+        u=u,
+        r=r,
+        alive=alive,
+        left=left,
         ending=np.asarray(ending),
         t=np.arange(steps + 1) * (problem.dt or 1.0),
         gamma=problem.gamma,
@@ -119,9 +122,10 @@ def simulate(problem: Problem, policy, x0, steps, seed=0) -> Trajectory:
     )
 
 
-def _refuse_undefined(problem, x, u):
-    """Raise `InputError` if one of the problem's functions is no finite number at states (batch, steps, n) of the paths."""
-    sentence = undefined(problem, x.reshape(-1, x.shape[-1]), u.reshape(-1, 1, u.shape[-1]))
+def _refuse_undefined(problem, x, u, alive):
+    """Raise `InputError` if the policy, in steps that are `alive`, or one of the problem's functions is no finite number at states (batch,
+    steps, n) of the paths."""
+    sentence = no_input(x[alive], u[alive]) or undefined(problem, x.reshape(-1, x.shape[-1]), u.reshape(-1, 1, u.shape[-1]))
     if sentence:
         raise InputError(sentence)
 

@@ -23,12 +23,25 @@ def undefined(problem, x, *inputs, way_out=WAY_OUT) -> str | None:
     return None
 
 
+def no_input(x, u) -> str | None:
+    """A sentence naming the first of the states x (S, n) at which a policy gave an input u (S, m) that is no finite number, and the way
+    out; None if there is none. States from which numbers overflow are passed over."""
+    sound = np.all(np.abs(x) <= FARTHEST, 1)  # not of NaN
+    odd = np.flatnonzero(sound & ~np.all(np.isfinite(u), 1))
+    if not len(odd):
+        return None
+    at, given = _short(x[odd[0]]), _short(u[odd[0]])
+    return f"`policy` gives no finite input at x = {at}: it gives {given}. Mend it, or keep the states away from there."
+
+
 def _odd(problem, x, u):
     """(name, values, where, whether they count) of every function in turn; `where` are the arguments, by name."""
     kernel, plant = problem.kernel, problem.plant
     x, u = (np.broadcast_to(a, (len(x), np.shape(u)[-2], a.shape[-1])).reshape(-1, a.shape[-1]) for a in (x[:, None], u))
     sound = np.all(np.abs(np.concatenate([x, u], 1)) <= FARTHEST, 1)  # not of NaN
     x, u = x[sound], u[sound]
+    if not len(x):
+        return
     here = {"x": x, "u": u}
     yield "`reward`", kernel.reward_function(x, u, kernel.p), here, True
     if plant.drift is not None:

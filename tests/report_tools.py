@@ -60,10 +60,11 @@ RUN = ORIGIN | {
     "ended": dict.fromkeys(("lqr", "critic", "dp"), 0.0), "regret": {"dp": 0.0, "critic": 19.94, "lqr": 23.81},
     "regret_ci95": {"dp": 0.0, "critic": 0.3265, "lqr": 0.1371}, "seconds_per_input": dict.fromkeys(("lqr", "critic", "dp"), 5.854e-05),
 }  # fmt: skip
-ROW = {"method": "GridDP", "error": 5.963, "error_kind": "estimated", "seconds": 1.4, "value_at_x0": -55.7, "largest_difference_of_V": 0.0}
+ROW = {"method": "GridDP", "error": 5.963, "error_kind": "estimated", "seconds": 1.4, "value_at_x0": -55.7, "span_of_V": 110.0,
+       "largest_difference_of_V": 0.0}  # fmt: skip
 SOLVE = ORIGIN | {
     "references": {"GridDP": STATED, "Riccati": STATED | {"method": "Riccati", "error_terms": {"linearisation": 1.0}}},
-    "table": [ROW, ROW | {"method": "Riccati", "error": 1.037, "largest_difference_of_V": 2.5},
+    "table": [ROW, ROW | {"method": "Riccati", "error": 1.037, "span_of_V": 25.0, "largest_difference_of_V": 2.5},
               ROW | {"method": "Spectral", "error": 0.537, "largest_difference_of_V": 50.0}],
     "failures": {"HJB": "`states` must be 1 to 3; got 4."},
 }  # fmt: skip

@@ -198,21 +198,78 @@ def test_new_overwrites_nothing_and_wants_a_plain_name(here, capsys, name):
     assert sorted(p.name for p in here.iterdir()) == ["ball.py", "small.toml"]
 
 
+OWN = """
+import rlctrl as rc
+def ball(mass=1.0):
+    signals = [rc.Signal("x1", "m", -1, 1)], [rc.Signal("u1", "N", -1, 1)]
+    return rc.Plant("own", *signals, drift=lambda x, u, p: u[0] / p.mass - x[0], params={"mass": mass})
+"""
+
+
+def own(**values):
+    """The file with a plant of one's own, ball.py."""
+    stated = "".join(f"\n{key} = {value}" for key, value in values.items())
+    return TEXT.replace('name = "linear"\nA = [[-1.0]]\nB = [[1.0]]\nF = [[0.2]]', f'file = "ball.py"\nname = "ball"{stated}')
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("def ball(): return 3", "must be a function that returns an rc.Plant"),
-        ("x = 1\nboom", r"ball\.py, line 2: NameError"),
-        ("def bell(): pass", "must be a function of ball.py"),
-        (None, "must be a Python file"),
+        ("def ball(): return 3", "`.plant. name` must be a function that returns an rc.Plant"),
+        ("x = 1\nboom", r"`file` ball\.py, line 2: NameError: name 'boom' is not defined\. Mend"),
+        ("x = 1\ndef ball(:", r"`file` ball\.py, line 2: SyntaxError: .*\. Mend"),
+        ("import no_such_module", r"`file` ball\.py, line 1: ModuleNotFoundError: .*\. Mend"),
+        ("import sys\nsys.exit(3)", r"`file` ball\.py, line 2: SystemExit: 3\. Mend"),
+        ("def ball():\n    return {}['k']", r"`file` ball\.py, line 2: KeyError: 'k'\. Mend"),
+        ("def ball():\n    return 1 / 0", r"`file` ball\.py, line 2: ZeroDivisionError: division by zero\. Mend"),
+        ("def ball():\n    assert 1 > 2", r"`file` ball\.py, line 2: AssertionError\. Mend"),
+        ("def ball():\n    raise ValueError('no such mass')", r"`file` ball\.py, line 2: ValueError: no such mass\. Mend"),
+        ("def ball():\n    raise SystemExit", r"`file` ball\.py, line 2: SystemExit\. Mend"),
+        (OWN.replace("- x[0]", "- y[0]"), r"`drift` of plant 'own' failed when .*: NameError: name 'y' is not defined"),
+        (OWN.replace("mass=1.0", "mas=1.0"), r"`mass` is not a keyword of ball; got 2\.0\. Did you mean `mas`\?"),
+        ("def bell(): pass", "`name` must be a function of ball.py"),
+        (None, "`file` must be a Python file"),
     ],
 )
-def test_a_plant_file_that_is_none_is_refused(here, capsys, code, said):
-    (here / "f.toml").write_text(TEXT.replace('name = "linear"\nA = [[-1.0]]\nB = [[1.0]]\nF = [[0.2]]', 'file = "ball.py"\nname = "ball"'))
+def test_a_plant_file_that_is_none_is_refused_in_one_sentence(here, capsys, code, said):
+    (here / "f.toml").write_text(own(mass=2.0) if code and "mas=" in code else own())
     if code:
         (here / "ball.py").write_text(code)
     assert main(["run", "f.toml", "-q"]) == 2
-    assert re.search(said, capsys.readouterr().err)
+    assert re.fullmatch(rf"rlctrl: line \d: (\[plant\] )?{said}.*\n", capsys.readouterr().err)
+
+
+def test_a_plant_file_may_import_what_lies_beside_it(here):
+    """Two folders, two modules of the same name; nothing of them stays."""
+    before = list(sys.path)
+    for mass in (1.0, 2.0):
+        folder = here / f"of_{mass}"
+        (folder / "parts").mkdir(parents=True)
+        (folder / "parts" / "__init__.py").write_text("from parts.mass import MASS")
+        (folder / "parts" / "mass.py").write_text(f"MASS = {mass}")
+        (folder / "ball.py").write_text(f"from parts import MASS\n{OWN.replace('mass=1.0', 'mass=MASS')}")
+        (folder / "f.toml").write_text(own())
+        assert experiment.load(folder / "f.toml").problem.plant.params == {"mass": mass}
+    assert sys.path == before
+    assert not [name for name in sys.modules if name.startswith("parts")]
+
+
+def test_a_formula_may_not_have_the_name_of_a_policy_of_the_run(here, capsys):
+    names = ["reference", "lqr", "lqr_clipped", "mpc", "critic", "actor", "dp", "hjb", "spectral"]
+    formulas = "".join(f'{name} = "-x1"\n' for name in names)
+    (here / "small.toml").write_text(TEXT.replace('half = "-0.5*x1"\n', formulas).replace("paths = 2", "paths = 0"))
+    assert main(["compare", "small.toml", "-q"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.match(r"rlctrl: line (\d+): `\[policies\] (\w+)` must have another name", line).groups() for line in lines[:-1]] == [
+        (str(24 + k), name) for k, name in enumerate(names)
+    ]
+    assert "`[comparison] paths`" in lines[-1]
+
+
+def test_a_formula_without_a_finite_value_is_named(here, capsys):
+    (here / "small.toml").write_text(TEXT.replace('"-0.5*x1"', '"sqrt(x1 - 5)"'))
+    assert main(["compare", "small.toml", "-q"]) == 2
+    assert "`policies['half']` gives no finite input at x = 1.0: it gives nan. Mend it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -413,10 +470,24 @@ def test_what_breaks_the_bounds_of_the_inputs_is_not_the_best():
     assert found.beyond == {"at": 0.0, "beyond": 1.0, "below": 0.0}
     assert found.best == "at"
     assert [round(found.regret(name)[0], 12) for name in asks] == [0.0, -1.75, 0.875]
-    assert "beyond: beyond the bounds of the inputs in 100.0 % of the steps, so not counted as the best." in found.table()
+    assert "beyond: inputs that the plant does not take in 100.0 % of the steps, so not counted as the best." in found.table()
     alone = rc.compare(problem, {"beyond": asks["beyond"], "further": lambda x: 0 * x + 3.0}, [1.0], steps=3, paths=1)
     assert alone.best == "further"
     assert "not counted" not in alone.table()
+
+
+def test_what_is_none_of_the_values_of_an_input_is_not_the_best():
+    """The reward is largest between the two values, where the plant has none; 1e-12 beside one is on it."""
+    inputs = [rc.Signal("u", "N", values=(-1, 1)), rc.Signal("v", "N", 0)]
+    plant = rc.Plant("relay", [rc.Signal("x", "m", -9, 9)], inputs, update=lambda x, u, w, p: 0.0 * x)
+    problem = rc.Problem(plant, lambda x, u: -((u[0] - 0.1) ** 2), gamma=0.5)
+    give = lambda u, v: lambda x: 0 * x[..., :1] + np.array([u, v])
+    asks = {"on": give(1.0, 0.0), "near": give(1 + 1e-12, 3.0), "between": give(0.1, 0.0), "below": give(1.0, -0.1)}
+    found = rc.compare(problem, asks, [1.0], steps=3, paths=1)
+    assert found.beyond == {"on": 0.0, "near": 0.0, "between": 1.0, "below": 1.0}
+    assert found.best in ("on", "near")
+    assert found.regret("between")[0] < 0
+    assert "between: inputs that the plant does not take in 100.0 % of the steps" in found.table()
 
 
 CACHED = "import sys; from rlctrl import cache; import jax; print(cache.keep(), jax.config.jax_compilation_cache_dir)"

@@ -239,6 +239,15 @@ def wide_inputs(most):
     return rc.Problem(plant, lambda x, u: -0.1 * (ca.sumsqr(x) + 0.1 * u[0] ** 2), gamma=0.95, dt=0.1, exit="free")
 
 
+@pytest.mark.parametrize("scale", [1e300, 1e-170, 1e-300])
+def test_rewards_of_any_size_are_solved(scale):
+    """The squares of such residuals are no floats."""
+    plant = plants.linear([[1.0]], [[1.0]], F=[[0.5]], discrete=True)
+    solve = lambda scale: rc.solve(rc.Problem(plant, lambda x, u: -scale * (x[0] ** 2 + u[0] ** 2), 0.9), rc.GridDP(shape=(21,), inputs=5))
+    x, found, one = np.linspace(-1, 1, 9)[:, None], solve(scale), solve(1.0)
+    assert np.max(np.abs(found.V(x) / scale - one.V(x))) <= found.error / scale <= 3 * one.error
+
+
 def test_sweeps_that_overflow_are_said_without_a_warning():
     found = rc.solve(wide_inputs(10), rc.GridDP(shape=(15, 15), order=5, evaluation="successive"), on_failure="return")
     assert not found.converged

@@ -350,7 +350,7 @@ def test_wrong_values_are_reported_beside_wrong_keys_and_all_of_a_section(here, 
 @pytest.mark.parametrize(("new", "key"), [('name = "pendulm"', "name"), ('file = "nope.py"', "file")])
 def test_without_its_plant_no_more_is_said_of_a_file(here, capsys, new, key):
     lines = refusal(here, capsys, changed(('name = "linear"', new))).splitlines()
-    assert [re.search(r"`\[plant\] (\w+)`", line)[1] for line in lines] == [key]
+    assert [re.search(r"\[plant\] `?(\w+)`", line)[1] for line in lines] == [key]
 
 
 @pytest.mark.parametrize("section", ["plant", "problem", "reference"])

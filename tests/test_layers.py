@@ -39,6 +39,7 @@ ONLY = {
     "rlctrl.configuration": ("rlctrl.experiment",),
     "rlctrl.refusals": ("rlctrl.configuration", "rlctrl.schema"),
     "rlctrl.schema": ("rlctrl.configuration", "rlctrl.experiment"),
+    "rlctrl.own_plant": ("rlctrl.configuration",),
     "rlctrl.outcome": ("rlctrl.experiment",),
     "rlctrl.artefacts": ("rlctrl.experiment",),
     "rlctrl.cache": (),

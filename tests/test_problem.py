@@ -641,6 +641,7 @@ BAD = [  # call, argument, value as the message shows it
     (lambda: make_plant(inputs=[rc.Signal("x", "1", -1, 1)]), "states, inputs", "['x', 'x']"),
     (lambda: make_plant(states=[rc.Signal("x", "1", values=(0, 1))]), "values", "['x']"),
     (lambda: make_plant(params={"a": np.nan}), "params['a']", "nan"),
+    (lambda: make_plant(params={"a": 1.0, "u": 1.0}), "params", "['u']"),
     (lambda: make_plant(params={"a": 1.0}).with_params(a=[1, 2]), "a", "(2,)"),
     (lambda: rc.Signal("x", ""), "unit", "''"),
     (lambda: rc.Signal("x", None), "unit", "None"),

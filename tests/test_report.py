@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_tools import HOSTILE, PIXEL, RUN, SIGNALS, SOLVE, SVG, leave
+from report_tools import HOSTILE, PIXEL, RUN, SIGNALS, SOLVE, STATED, SVG, leave
 
 from rlctrl.analysis.slices import slices
 from rlctrl.cli import main
@@ -184,6 +184,17 @@ def test_a_solve_folder_has_a_report_too(tmp_path):
     assert Page(shown).wrong == []
     for words in ("HJB failed", "within the 7 that both state", "more than the 6.5 they state", "References side by side"):
         assert words in re.sub(r"<[^>]+>", "", shown)
+
+
+def test_every_reference_of_a_solve_stands_beside_its_own_span(tmp_path):
+    shown = re.sub(r"<[^>]+>", "", write(leave(tmp_path, SOLVE)).read_text(encoding="utf-8"))
+    assert "± 5.96stated error of V*, estimated; V* spans 110" in shown
+    assert shown.count("V* spans 25") == shown.count("; V* spans 110") == 1
+
+
+def test_a_reference_that_states_no_error_is_said_to_state_none(tmp_path):
+    shown = write(leave(tmp_path, RUN | {"reference": STATED | {"error": None}})).read_text(encoding="utf-8")
+    assert "The reference (GridDP) converged; how far its V* is off is not known." in shown
 
 
 def test_an_older_folder_without_slices_is_reported_without_a_viewer(tmp_path):

@@ -342,6 +342,17 @@ def test_note_states_the_share_of_the_box_where_the_gain_respects_the_inputs():
     assert abs(float(re.search(r"([\d.]+) %", note)[1]) / 100 - share) <= 0.015  # 20 000 draws: four standard deviations
 
 
+@pytest.mark.parametrize("about", [None, ([0.0], [0.0])])
+@pytest.mark.parametrize("end", [{"exit": "absorb"}, {"target": lambda x: x[0] + 3.5}])
+def test_where_the_problem_ends_no_error_is_stated(end, about):
+    """A step from the corner to the end costs x² + 0.1u² with u = ±0.6 at most, and V there is far less: it pays for noise for ever."""
+    plant = plants.linear([[1.0]], [[1.0]], F=[[0.5]], discrete=True, state_max=4.0, input_max=9.0)
+    ref = rc.solve(rc.Problem(plant, rc.quadratic([1.0], [0.1]), gamma=0.99, **end), rc.Riccati(about=about))
+    assert ref.V([-4.0]) < -(4.0**2) - 0.1 * 0.6**2 - 1.0
+    assert (ref.error, ref.error_kind, set(ref.error_terms)) == (np.inf, "estimated", {"ends"})
+    assert any(note.startswith("Riccati knows no end") for note in ref.notes)
+
+
 def test_note_warns_of_a_closed_loop_unstable_without_discount():
     problem = regulator([[1.2]], [[1.0]], [0.01], [1.0], 0.5)
     ref = rc.solve(problem, rc.Riccati())

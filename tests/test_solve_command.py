@@ -74,6 +74,7 @@ def test_the_table_sets_references_side_by_side(solved):
     exact, cubic = rc.Reference.load(solved / "reference_Riccati.npz"), rc.Reference.load(solved / "reference_GridDP.npz")
     x = np.random.default_rng(0).uniform(-2, 2, (2000, 2))
     assert rows["Riccati"]["largest_difference_of_V"] == np.max(np.abs(exact.V(x) - cubic.V(x))) <= cubic.error
+    assert rows["Riccati"]["span_of_V"] == np.ptp(exact.V(x))
     assert rows["Riccati"]["value_at_x0"] == float(exact.V([1.0, 0.0]))
     assert rows["GridDP"]["largest_difference_of_V"] == 0.0
     with open(solved / "references.csv", encoding="utf-8", newline="") as file:

@@ -3,6 +3,7 @@
 import re
 
 import casadi as ca
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -84,6 +85,31 @@ def test_training_names_the_function(where):
         rc.train(case, critic, policy, scheme, steps=4000, seed=0)
 
 
+def finite_below(edge):
+    return lambda x: jnp.where(x > edge, jnp.nan, 1.0)
+
+
+@pytest.mark.parametrize("edge", [0.5, -9])
+def test_a_policy_without_a_finite_input_is_named(edge):
+    """From some state on, and everywhere."""
+    case, bad = problem("none", exit="free"), finite_below(edge)
+    said = r" gives no finite input at x = [-\d.]+: it gives nan\. Mend it"
+    for call in (lambda: rc.simulate(case, bad, [0.0], 100), lambda: rc.monte_carlo(case, bad, [0.0], paths=2)):
+        with pytest.raises(rc.InputError, match=f"^`policy`{said}"):
+            call()
+    with pytest.raises(rc.InputError, match=rf"^`policies\['bad'\]`{said}"):
+        rc.compare(case, {"good": lambda x: -x, "bad": bad}, [0.0], steps=100, paths=2)
+    for scheme in (rc.ReplayTD(memory=8), rc.ReplayTD(memory=8, snapshots=2)):
+        with pytest.raises(rc.NotConverged, match=rf"^Training stopped in step \d+: `policy`{said}"):
+            rc.train(case, rc.Critic(hidden=4), bad, scheme, steps=2000)
+
+
+def test_what_a_policy_gives_after_the_end_is_not_looked_at():
+    case = problem("none", exit="absorb")
+    path = rc.simulate(case, lambda x: jnp.where(x > 1, jnp.nan, 9.0), [0.9], 5)
+    assert path.alive[0].tolist() == [True] + 5 * [False]
+
+
 def test_a_path_that_starts_where_the_target_is_undefined_is_refused():
     with pytest.raises(rc.InputError, match=r"^`target` is no finite number at x = -0\.98: it gives nan"):
         rc.simulate(problem("target"), lambda x: 0 * x + 1, [-0.98], 1)
@@ -117,6 +143,7 @@ def test_what_is_defined_everywhere_is_passed():
     x, u = np.linspace(-1, 1, 41)[:, None], np.linspace(-1, 1, 5)[:, None]
     assert undefined(problem("none"), x, u) is None
     assert undefined(problem(), x[x[:, 0] > EDGE], u) is None
+    assert undefined(problem(), x, np.nan * u) is None
 
 
 def test_inputs_of_each_state_are_looked_at_with_it():

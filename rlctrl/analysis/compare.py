@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from rlctrl.errors import nearest, require, require_number, require_numbers, require_whole, strict
+from rlctrl.errors import naming, nearest, require, require_number, require_numbers, require_whole, strict
 from rlctrl.plant import box
 from rlctrl.policy import Policy, as_policy
 from rlctrl.problem import Problem
@@ -22,7 +22,8 @@ class Comparison(Result):
     """Policies on the same noise, so that `difference(a, b)` and `regret(name)` are far sharper than the intervals of the returns.
 
     `returns[name]` (mean, ci95, samples), `trajectories[name]`, `starts` initial states. Shares of steps: `saturated[name]` with an input
-    at or beyond its bound, `beyond[name]` with one beyond it, `left[name]` that left the box. `ended[name]`: share of paths that ended.
+    at or beyond its bound, `beyond[name]` with one that the plant does not take: beyond its bound, or none of the `values` it has;
+    `left[name]` that left the box. `ended[name]`: share of paths that ended.
     `settled[name]`: median over the paths of the time [unit of t] after which they stay within the band around rest, inf if half of them do
     not. `seconds[name]`: median wall time of one input at one state, compiled and called from Python.
     """
@@ -47,7 +48,7 @@ class Comparison(Result):
 
     @property
     def best(self) -> str:
-        """Name of the policy with the largest mean return, among those whose inputs keep their bounds if there are any."""
+        """Name of the policy with the largest mean return, among those whose inputs the plant takes if there are any."""
         keeping = [name for name, share in self.beyond.items() if share == 0]
         return max(keeping or self.returns, key=lambda name: self.returns[name].mean)
 
@@ -67,7 +68,7 @@ class Comparison(Result):
         return {"policy": name, "mean": r.mean, "ci95": r.ci95, "regret": regret, "regret_ci95": regret_ci95, **shares}
 
     def table(self) -> str:
-        """The comparison as text, by falling return; policies that do what the inputs' bounds forbid are named below."""
+        """The comparison as text, by falling return; policies with inputs that the plant does not take are named below."""
         width = max(6, *(len(name) for name in self.returns))
         head = f"{'policy':{width}}  {'discounted return':23}  {'regret':21}  saturated  left box  ended  settled  per input"
         return "\n".join([head, *(_line(row, width) for row in self.rows()), *self._notes()])
@@ -75,7 +76,7 @@ class Comparison(Result):
     def _notes(self):
         for name, share in self.beyond.items():
             if share > 0 == self.beyond[self.best]:
-                yield f"{name}: beyond the bounds of the inputs in {100 * share:.1f} % of the steps, so not counted as the best."
+                yield f"{name}: inputs that the plant does not take in {100 * share:.1f} % of the steps, so not counted as the best."
 
 
 def _line(row, width):
@@ -102,13 +103,13 @@ def compare(problem: Problem, policies, x0, *, steps=400, paths=256, seed=0, res
     rest = _rest(problem.plant, rest)
     starts = np.repeat(x0, paths, axis=0)
     ready = {name: as_policy(policy, problem.plant.n, problem.plant.m) for name, policy in policies.items()}
-    trajectories = {name: simulate(problem, policy, starts, steps, seed=seed) for name, policy in ready.items()}
+    trajectories = {name: _followed(problem, name, policy, starts, steps, seed) for name, policy in ready.items()}
     each = lambda measure: {name: measure(path) for name, path in trajectories.items()}
     return Comparison(
         returns=each(lambda path: Return(float(path.returns.mean()), half_width(path.returns, len(x0)), path.returns)),
         trajectories=trajectories,
         saturated=each(partial(_at_bounds, margin=1e-3)),
-        beyond=each(partial(_at_bounds, margin=-1e-9)),
+        beyond=each(_refused),
         left=each(lambda path: _share(path.left, path)),
         ended=each(lambda path: float(np.mean(~path.alive[:, -1]))),
         settled=each(lambda path: _settled(path, rest, band)),
@@ -126,6 +127,11 @@ def _rest(plant, given):
     return found
 
 
+def _followed(problem, name, policy, starts, steps, seed):
+    with naming(f"policies[{name!r}]", "policy"):
+        return simulate(problem, policy, starts, steps, seed=seed)
+
+
 def _share(events, path):
     """Share of the steps of living paths in which `events` (batch, steps) holds."""
     going = path.alive[:, :-1]
@@ -133,10 +139,23 @@ def _share(events, path):
 
 
 def _at_bounds(path, margin):
-    """Share of the steps with an input nearer to a bound than `margin`, relative to the width of its box; negative: so far beyond it."""
+    """Share of the steps with an input nearer to a bound than `margin`, relative to the width of its box."""
     low, high = box(path.inputs)
     near = np.where(np.isfinite(high - low), margin * (high - low), 0.0)
     return _share(np.any((path.u <= low + near) | (path.u >= high - near), -1), path)
+
+
+def _refused(path):
+    """Share of the steps with an input that the plant does not take."""
+    return _share(~np.all([_takes(signal, path.u[..., k]) for k, signal in enumerate(path.inputs)], 0), path)
+
+
+def _takes(signal, u):
+    """Whether inputs (...) lie within the bounds of the signal, or are among its values, to 1e-9 of its width (of 1 where unbounded)."""
+    slack = 1e-9 * (signal.high - signal.low if np.isfinite(signal.high - signal.low) else 1.0)
+    if signal.values:
+        return np.min(np.abs(u[..., None] - np.array(signal.values)), -1) <= slack
+    return (u >= signal.low - slack) & (u <= signal.high + slack)
 
 
 def _settled(path, rest, band):

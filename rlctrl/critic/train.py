@@ -28,7 +28,7 @@ from rlctrl.result import Result
 from rlctrl.storage import fingerprint
 from rlctrl.threads import in_threads
 from rlctrl.tree import saved
-from rlctrl.undefined import undefined
+from rlctrl.undefined import no_input, undefined
 
 CANDIDATES = 21  # per input, of greedy policies and targets
 ASTRAY = 0.2  # share of transitions far outside the state box from which it is said
@@ -287,7 +287,7 @@ def _training(problem, critic, scheme, loop, state, rows, steps, seed) -> Traini
     snapshots = Snapshots(**rows)
     policy = loop.policy if state.actor is None else loop.policy.at(np.asarray(state.actor.theta))
     message = f"{steps} updates done.{_astray(problem, rows['memory'].z[-1])}" if failed < 0 else _divergence(critic, scheme, state)
-    if failed >= 0 and (found := _undefined(problem, rows["memory"].z[-1])):
+    if failed >= 0 and (found := _undefined(problem, state, policy, rows["memory"].z[-1])):
         message = f"Training stopped in step {failed}: {found}"
     return Training(
         problem, critic, scheme, policy, loop.actor, loop.network, np.asarray(state.omega), snapshots, int(steps), seed, message, failed < 0
@@ -307,11 +307,15 @@ def _astray(problem, z):
     )
 
 
-def _undefined(problem, z):
-    """What is undefined at the last pairs z (M, n+m) that were followed, or at random ones of the box."""
+def _undefined(problem, state, policy, z):
+    """What is undefined at the last pairs z (M, n+m) that were followed, or at random ones of the box: the policy, unless it is an actor
+    that diverged, or a function of the problem."""
     low, high = finite_box((*problem.plant.states, *problem.plant.inputs))
-    z, n = np.concatenate([z, np.random.default_rng(0).uniform(low, high, (4096, len(low)))]), problem.plant.n
-    return undefined(problem, z[:, :n], z[:, None, n:])
+    n, drawn = problem.plant.n, np.random.default_rng(0).uniform(low, high, (4096, len(low)))
+    x = drawn[:256, :n]  # a policy may take long
+    given = None if state.actor_failed else no_input(z[:, :n], z[:, n:]) or no_input(x, policy(x))
+    z = np.concatenate([z, drawn])
+    return given or undefined(problem, z[:, :n], z[:, None, n:])
 
 
 def _divergence(critic, scheme, state):

@@ -148,8 +148,8 @@ def _share(before, rows):
     """Part of the residual to which the next policy is evaluated: as the residual falls by C·(residual)² from one policy to the next, C
     times the residual, with C of the last two or the smallest seen on the grid below, at most `EVALUATION`."""
     pairs = itertools.chain(itertools.pairwise(before), itertools.pairwise(rows[-2:]))
-    constants = [b / a**2 for (_, a, _), (_, b, _) in pairs if a > 0]
-    return min([EVALUATION, *(c * rows[-1][1] for c in constants)])
+    falls = [b / a * (rows[-1][1] / a) for (_, a, _), (_, b, _) in pairs if a > 0]  # a² may leave the floats
+    return min([EVALUATION, *falls])
 
 
 def _advice(bellman, gamma, horizon, bound):

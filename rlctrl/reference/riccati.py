@@ -60,9 +60,8 @@ class Riccati:
     `dt`); their V differ from the sampled one by what Euler–Maruyama and r = ℓ·dt leave out. Additive and multiplicative noise, affine
     drift, linear and cross terms are all included. The input box and the exit rule are ignored, as LQR does; `notes` says on which part
     of the state box the gain respects the inputs. The error is proven (from the Riccati residual) for an LQ problem; for a linearisation
-    it is estimated: sup of
-    |T^K V − V|/(1−γ). Raises `InputError` if the problem is not LQ (naming the entry that varies), if the maximum does not exist, or if no
-    stabilising solution exists.
+    it is estimated: sup of |T^K V − V|/(1−γ). For a problem that ends it is infinite, as nothing is known of it. Raises `InputError` if
+    the problem is not LQ (naming the entry that varies), if the maximum does not exist, or if no stabilising solution exists.
     """
 
     about: tuple | None = None
@@ -86,10 +85,10 @@ class Riccati:
         value = QuadraticValue(found.P, found.p, found.s, x0, period)
         residual = float(np.max(np.abs(found.residual)))
         rule = problem.plant.law.quadrature(5)
-        proven = self.about is None
-        error = _proven(found, problem) if proven else _linearised(problem, value, policy, rule)
+        proven = self.about is None and not problem.kernel.can_end
+        terms = {"riccati_residual": _proven(found, problem)} if proven else _estimated(problem, value, policy, rule)
         return Reference(
-            method="Riccati" if proven else "Riccati (linearised)",
+            method="Riccati" if self.about is None else "Riccati (linearised)",
             kernel=problem.kernel,
             states=problem.plant.states,
             inputs=problem.plant.inputs,
@@ -97,9 +96,9 @@ class Riccati:
             policy=policy,
             rule=rule,
             closed_form=None if self.time == "continuous" else QuadraticQ(value, policy, found.M),
-            error=error,
+            error=sum(terms.values()),
             error_kind="proven" if proven else "estimated",
-            error_terms={"riccati_residual" if proven else "linearisation": error},
+            error_terms=terms,
             converged=True,
             residual=residual,
             message=f"Riccati residual {residual:.1e} after {found.steps} Newton steps.",
@@ -118,14 +117,17 @@ def _proven(found, problem):
     return float(2 * size * (np.linalg.norm(found.total, 2) * reach @ reach + found.total_constant) + rounding)
 
 
-def _linearised(problem, value, policy, rule):
-    """Sup over the box of |T^K V − V|/(1−γ), inputs clipped to their box: how far the linearised value is from consistent."""
+def _estimated(problem, value, policy, rule):
+    """Where the problem ends, no error is known: to end may pay more than V says. Else that of the linearisation: the sup over the box of
+    |T^K V − V|/(1−γ), inputs clipped to their box, which is how far the value is from consistent."""
+    if problem.kernel.can_end:
+        return {"ends": float("inf")}
     (low, high), (u_low, u_high) = box(problem.plant.states), box(problem.plant.inputs)
     if problem.gamma == 1 or not np.all(np.isfinite(high - low)):
-        return float("inf")
+        return {"linearisation": float("inf")}
     x = np.random.default_rng(0).uniform(low, high, (4096, problem.plant.n))
     gap = _consistency(problem.kernel, value, policy.clipped(u_low, u_high), rule, x)
-    return float(np.max(np.abs(gap)) / (1 - problem.gamma))
+    return {"linearisation": float(np.max(np.abs(gap)) / (1 - problem.gamma))}
 
 
 @jax.jit
@@ -134,6 +136,8 @@ def _consistency(kernel, value, policy, rule, x):
 
 
 def _notes(problem, radius, policy):
+    if problem.kernel.can_end:
+        yield "Riccati knows no end: V and the gain are those of the problem that goes on for ever. Ends may pay more: no error is stated."
     if radius >= 1:
         yield f"The optimal closed loop is unstable without discount: spectral radius {radius:.6g} ≥ 1."
     (low, high), (u_low, u_high) = box(problem.plant.states), box(problem.plant.inputs)

@@ -45,7 +45,8 @@ def _in_short(folder):
     best = next(iter(ranked(_keeping(s))), None)
     shown_tiles = []
     if reference:
-        stated = f"{reference.get('method')}, {reference.get('error_kind')}{_span(folder.slices)}"
+        span = float(np.ptp(folder.slices["v_star"])) if "v_star" in folder.slices else None
+        stated = f"{reference.get('method')}, {reference.get('error_kind')}{_span(span)}"
         shown_tiles.append(("Reference V*", f"± {number(reference.get('error'), 3)}", stated))
     if "relative_error" in critic:
         shown_tiles += [
@@ -58,9 +59,9 @@ def _in_short(folder):
     return Html(tiles(*shown_tiles) + bullets(_findings(s), class_="findings"))
 
 
-def _span(slices):
-    """What an error of V* is to be compared with: how far V* goes on the slices, if there are any."""
-    return f"; V* spans {number(float(np.ptp(slices['v_star'])), 3)}" if "v_star" in slices else ""
+def _span(span):
+    """What an error of V* is to be compared with: how far V* goes, if that is known."""
+    return f"; V* spans {number(span, 3)}" if is_number(span) else ""
 
 
 def _findings(s):
@@ -79,6 +80,8 @@ def _findings(s):
 def _said_of(reference):
     ended = "converged" if reference.get("converged") else "did NOT converge"
     kind, size = reference.get("error_kind"), number(reference.get("error"), 3)
+    if not is_number(reference.get("error")):
+        return f"The reference ({reference.get('method')}) {ended}; how far its V* is off is not known."
     off = (
         f"at most {size} over the box, a proven bound"
         if kind == "proven"
@@ -130,7 +133,7 @@ def ranked(returns) -> list[str]:
 
 
 def _keeping(s):
-    """Returns of the policies whose inputs keep their bounds; of all if none does."""
+    """Returns of the policies whose inputs the plant takes; of all if it takes none's."""
     returns, beyond = s.get("returns", {}), s.get("beyond_bounds", {})
     return {n: r for n, r in returns.items() if not beyond.get(n)} or returns
 
@@ -149,8 +152,9 @@ def _choice(s):
 
 def _in_short_solve(folder):
     references, failures = folder.summary["references"], folder.summary.get("failures", {})
-    remark = lambda r: f"stated error of V*, {r.get('error_kind')}{_span(folder.slices)}"
-    made = [(name, f"± {number(r.get('error'), 3)}", remark(r)) for name, r in references.items()]
+    spans = {row["method"]: row.get("span_of_V") for row in folder.summary["table"]}
+    remark = lambda name, r: f"stated error of V*, {r.get('error_kind')}{_span(spans.get(name))}"
+    made = [(name, f"± {number(r.get('error'), 3)}", remark(name, r)) for name, r in references.items()]
     found = [_said_of(next(iter(references.values()), {})), *_agreement(folder.summary)]
     return Html(tiles(*made) + bullets([*found, *[f"{name} failed: {said}" for name, said in failures.items()]], class_="findings"))
 
@@ -192,7 +196,7 @@ def _statement(reference):
 def _references(folder):
     s = folder.summary
     titles = {"method": "method", "error": "stated error", "error_kind": "kind", "seconds": "seconds", "value_at_x0": "V* at x₀"}
-    titles |= {"largest_difference_of_V": "largest |V − V₁|", "largest_difference_of_u": "largest |u − u₁|"}
+    titles |= {"span_of_V": "span of V*", "largest_difference_of_V": "largest |V − V₁|", "largest_difference_of_u": "largest |u − u₁|"}
     keys = list(dict.fromkeys(k for row in s["table"] for k in row))
     rows = [tuple(row.get(k) for k in keys) for row in s["table"]]
     beside = table("References side by side; differences are from the first", [titles.get(k, words.words(k)) for k in keys], rows)

@@ -10,6 +10,7 @@ ERROR_TERMS = {
     "walls": "how far V at the walls is from the exit value",
     "riccati_residual": "what the residual of the Riccati equation amounts to in V",
     "linearisation": "how far the linear model is from the plant over the box",
+    "ends": "what the ends of the problem, which Riccati does not know, change in V: not known",
     "degree": "change of V when the polynomial degree is raised by two",
     "rounding": "what rounding adds",
     "residual": "what the residual of the optimality equation amounts to in V",
@@ -83,7 +84,7 @@ POLICIES = {
 }
 MEASURES = {
     "saturated": "at a bound [% of steps]",
-    "beyond_bounds": "beyond a bound [% of steps]",
+    "beyond_bounds": "inputs not taken [% of steps]",
     "left_the_box": "left the box [% of steps]",
     "regret": "regret",
     "regret_ci95": "± 95 %, paired",
