@@ -3,6 +3,7 @@
 Every policy is a JAX pytree with `act(x)`: (..., n) → (..., m), usable inside compiled loops; calling it takes and returns NumPy arrays.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,6 +184,13 @@ def as_policy(policy, n, m) -> Policy:
         traced, shape = Traced(policy, policy, None), _host_shape(policy, n)
     require(shape == (2, m), "policy", f"must map states (batch, {n}) to inputs (batch, {m})", shape, "Work on the last axis: x[..., 0].")
     return FunctionPolicy(traced, m)
+
+
+def as_policies(policies, n, m) -> dict[str, Policy]:
+    """A dictionary {name: policy} with every policy made a `Policy`. Raises `InputError` for anything else."""
+    named = isinstance(policies, Mapping) and len(policies) > 0 and all(isinstance(name, str) for name in policies)
+    require(named, "policies", "must be a dictionary {name: policy} with strings as names", policies, 'Use {"lqr": lqr.policy}.')
+    return {name: as_policy(policy, n, m) for name, policy in policies.items()}
 
 
 def _require_fitting(policy, probe, m):

@@ -1,7 +1,6 @@
 """Policies side by side on the same noise: discounted returns and regrets with confidence intervals, and what else one asks of a loop."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from rlctrl.errors import nearest, require, require_number, require_numbers, require_whole, strict
 from rlctrl.plant import box
-from rlctrl.policy import Policy, as_policy
+from rlctrl.policy import Policy, as_policies
 from rlctrl.problem import Problem
 from rlctrl.result import Result
 from rlctrl.simulate import Return, Trajectory, half_width, initial_states, simulate
@@ -94,14 +93,12 @@ def compare(problem: Problem, policies, x0, *, steps=400, paths=256, seed=0, res
     `paths` paths of `steps` steps from each initial state, on common random numbers drawn from `seed`. A path has settled once it stays
     within `band` times the width of the box (1 where unbounded) of the state `rest` (n,), by default the state nearest to zero.
     """
-    named = isinstance(policies, Mapping) and len(policies) > 0
-    require(named, "policies", "must be a dictionary {name: policy}", policies, 'Use {"lqr": lqr.policy}.')
     require_whole("paths", paths, 1, "Use e.g. 256.")
     require_number("band", band, "must lie in (0, 1]", "Use 0.05.", 1e-9, 1)
     x0 = initial_states(x0)
     rest = _rest(problem.plant, rest)
     starts = np.repeat(x0, paths, axis=0)
-    ready = {name: as_policy(policy, problem.plant.n, problem.plant.m) for name, policy in policies.items()}
+    ready = as_policies(policies, problem.plant.n, problem.plant.m)
     trajectories = {name: simulate(problem, policy, starts, steps, seed=seed) for name, policy in ready.items()}
     each = lambda measure: {name: measure(path) for name, path in trajectories.items()}
     return Comparison(
@@ -134,9 +131,14 @@ def _share(events, path):
 
 def _at_bounds(path, margin):
     """Share of the steps with an input nearer to a bound than `margin`, relative to the width of its box; negative: so far beyond it."""
-    low, high = box(path.inputs)
-    near = np.where(np.isfinite(high - low), margin * (high - low), 0.0)
+    (low, high), near = box(path.inputs), margin * _widths(path.inputs)
     return _share(np.any((path.u <= low + near) | (path.u >= high - near), -1), path)
+
+
+def _widths(signals):
+    """Widths of the box of some signals, 1 where it is unbounded."""
+    low, high = box(signals)
+    return np.where(np.isfinite(high - low), high - low, 1.0)
 
 
 def _settled(path, rest, band):
@@ -145,9 +147,7 @@ def _settled(path, rest, band):
     turns = np.where(period > 0, period, 1.0)
     gap = path.x - rest
     gap = np.where(period > 0, gap - turns * np.round(gap / turns), gap)
-    low, high = box(path.states)
-    width = np.where(np.isfinite(high - low), high - low, 1.0)
-    outside = np.any(np.abs(gap) > band * width, -1) | ~path.alive
+    outside = np.any(np.abs(gap) > band * _widths(path.states), -1) | ~path.alive
     last = outside.shape[1] - np.argmax(outside[:, ::-1], 1)  # the first index from which on the path is inside
     first = np.where(outside.any(1), last, 0)
     return float(np.median(np.append(path.t, np.inf)[np.minimum(first, len(path.t))]))

@@ -48,8 +48,10 @@ def _paths(ax, t, values, signal, pen):
 
 
 def _band(ax, t, values, _, pen):
-    """Mean and 5–95 % band of the paths still alive."""
+    """Mean and 5–95 % band of the paths still alive; nothing where all had ended at the start."""
     alive = ~np.all(np.isnan(values), 0)
+    if not alive.any():
+        return
     t, values = t[alive], values[:, alive]
     low, high = np.nanpercentile(values, (5, 95), axis=0)
     ax.fill_between(t, low, high, color=pen["color"], alpha=0.15, linewidth=0, step="post" if pen["drawstyle"] == "steps-post" else None)
