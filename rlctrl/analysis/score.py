@@ -57,18 +57,21 @@ class Score(Result):
     @property
     def verdict(self) -> str:
         """What the visited column says, in words."""
-        v, box = self.visited, f"{100 * self.uniform['relative_error']:.0f} % over the box"
+        v, whole = self.visited, 100 * self.uniform["relative_error"]
         if np.isnan(v["relative_error"]):
-            whole = "" if np.isnan(self.uniform["relative_error"]) else f"; of that over the box it is {box}"
-            return f"Q* does not vary where the policy goes: the critic's error cannot be measured by its spread{whole}."
+            known = (
+                "nor does it over the box" if np.isnan(whole) else f"over the box the critic is off by {whole:.0f} % of the spread of Q*"
+            )
+            return f"Q* does not vary where the policy goes, so that nothing can be measured by its spread there; {known}."
         if v["relative_error"] <= EXACT:
-            return f"Where its policy goes the critic is Q* but for rounding ({box}); the policy gives {100 * v['policy_loss']:.0f} % away."
+            loss = f"the policy gives away {100 * v['policy_loss']:.0f} % of the spread of Q*"
+            return f"Where its policy goes the critic is Q* but for rounding ({whole:.0f} % off over the box); {loss}."
         larger = "the critic misjudges its policy" if v["misjudgement"] > v["policy_loss"] else "the policy gives value away"
         offset = abs(v["bias"]) > 0.7 * v["relative_error"]
         kind = "mostly a constant offset, which greedy inputs ignore" if offset else "of the wrong shape, not merely offset"
         return (
             f"Where its policy goes the critic is off by {100 * v['relative_error']:.0f} % of the spread of Q* "
-            f"({box}), mainly because {larger}; the error is {kind}."
+            f"({whole:.0f} % over the box), mainly because {larger}; the error is {kind}."
         )
 
 
