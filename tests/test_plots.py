@@ -194,11 +194,12 @@ def test_no_e_star_is_said(results, size):
 
 
 @pytest.mark.parametrize("high", [1.0, np.inf])
-def test_paths_that_had_ended_at_the_start_are_not_drawn(high):
+def test_of_paths_that_had_ended_at_the_start_the_start_alone_is_drawn(high):
     plant = rc.Plant("walk", [rc.Signal("x", "m", -1, 1)], [rc.Signal("u", "1", -high, high)], update=lambda x, u, w, p: x + 0.1 * u)
     problem = rc.Problem(plant, rc.quadratic(1.0, 1.0), gamma=0.9, target=lambda x: 0.8 - x[0])
     still = lambda x: 0 * x
-    _, inputs = rc.simulate(problem, still, [[0.9], [0.95]], 5).plot()[1]
+    states, inputs = rc.simulate(problem, still, [[0.9], [0.95]], 5).plot()[1]
+    assert [line.get_marker() for line in states.lines if line.get_linestyle() != ":"] == ["o"]  # where they stand
     assert all(line.get_linestyle() == ":" for line in inputs.lines)  # its bounds
     assert np.all(np.isfinite(inputs.get_ylim()))
     rc.compare(problem, {"still": still}, [[0.9]], steps=5, paths=4).plot()

@@ -152,12 +152,16 @@ def frame(ax, signal, whole=True):
     turns(ax.yaxis, signal)
 
 
-def along_steps(ax):
-    """The steps of a training as abscissa, counted in full; what was drawn over a single step gets a mark, as a line of one point shows
-    nothing."""
+def mark_single_points(ax):
+    """Give lines of one point a mark, as they would show nothing."""
     for line in ax.lines:
         if line.get_marker() == "None" and np.isfinite(line.get_ydata()).sum() == 1:
-            line.set(marker="o", markersize=2.5)
+            line.set(marker="o", markersize=3, markeredgewidth=0)
+
+
+def along_steps(ax):
+    """The steps of a training as abscissa, counted in full."""
+    mark_single_points(ax)
     ax.set_xlabel("step k")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", THIN_SPACE).replace("-", "−"))

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from rlctrl.plots.drawing import GREY, PENS, broken, frame, legend, measured, scale
+from rlctrl.plots.drawing import GREY, PENS, broken, frame, legend, mark_single_points, measured, scale
 
 PATHS = 3  # shown per policy
 
@@ -23,6 +23,7 @@ def _signal_panel(trajectories, k, ax):
     for pen, (name, path) in zip(PENS, trajectories.items(), strict=False):
         pen = pen | {"label": name, "drawstyle": "steps-post" if k >= n else "default"}
         (_paths if single else _band)(ax, path.t, _living(path, k), signal, pen)
+    mark_single_points(ax)  # paths that had ended at the start
     frame(ax, signal, whole=k >= n)
     time = "sample k" if np.array_equal(path.t, np.arange(len(path.t))) else "t [s]"  # no sampling time, or one of 1 s
     ax.set(xlabel=time, ylabel=signal.label, xlim=path.t[[0, -1]])
