@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, first_line, require, require_numbers, require_points, strict
+from rlctrl.errors import InputError, first_line, naming, require, require_numbers, require_points, strict
 from rlctrl.maximise import InputSet, maximise
 from rlctrl.traced import Traced
 from rlctrl.tree import record
@@ -190,7 +190,11 @@ def as_policies(policies, n, m) -> dict[str, Policy]:
     """A dictionary {name: policy} with every policy made a `Policy`. Raises `InputError` for anything else."""
     named = isinstance(policies, Mapping) and len(policies) > 0 and all(isinstance(name, str) for name in policies)
     require(named, "policies", "must be a dictionary {name: policy} with strings as names", policies, 'Use {"lqr": lqr.policy}.')
-    return {name: as_policy(policy, n, m) for name, policy in policies.items()}
+    ready = {}
+    for name, policy in policies.items():
+        with naming(f"policies[{name!r}]", "policy"):
+            ready[name] = as_policy(policy, n, m)
+    return ready
 
 
 def _require_fitting(policy, probe, m):

@@ -316,3 +316,8 @@ def test_an_input_on_its_bound_is_not_beyond_it(high):
 def test_policies_to_compare_must_have_names(policies):
     with pytest.raises(rc.InputError, match="`policies` must be a dictionary"):
         rc.compare(tank(1.0), policies, [0.5], steps=5, paths=2)
+
+
+def test_the_policy_that_is_none_is_named():
+    with pytest.raises(rc.InputError, match=r"`policies\['b'\]` must be a function x → u; got 3"):
+        rc.compare(tank(1.0), {"a": lambda x: 0 * x, "b": 3}, [0.5], steps=5, paths=2)
