@@ -11,6 +11,7 @@ import pytest
 import plants
 import rlctrl as rc
 from rlctrl.analysis.fit import levenberg_marquardt, nearest_equivalent
+from rlctrl.analysis.lyapunov import _judged
 from rlctrl.analysis.points import measured_points, spread
 from rlctrl.critic.td import data_vector
 
@@ -280,6 +281,14 @@ def test_what_vanishes_is_compared_with_what_it_is_a_difference_of(exact):
 def test_at_the_best_fit_the_verdicts_say_so(exact):
     there = exact.terms._replace(omega_norm=np.zeros_like(exact.terms.omega_norm))
     assert "the weights are ω*, and 6 directions of 6 are excited" in replace(exact, terms=there).verdict
+
+
+@pytest.mark.parametrize(
+    ("norm", "said"),
+    [(3.0, "beyond r_out = 2"), (1.0, "not yet reached"), (0.1, "the theory is loose by 5"), (0.0, "reached, at ω* itself")],
+)
+def test_a_distance_is_judged_by_the_radii(norm, said):
+    assert _judged(0.5, 2.0, norm).startswith(said)
 
 
 def test_a_critic_linear_in_its_weights_leaves_no_remainder(exact):

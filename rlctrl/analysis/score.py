@@ -36,9 +36,9 @@ ROWS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Score(Result):
-    """Root mean squares over std Q* (of `bias` the mean), by measure: `uniform` over the box of states and inputs, `visited`: the
-    discounted occupancy of the policy. Keys as in `ROWS`. `spread`: std Q* of each measure, nan, like all numbers over it, where Q* does
-    not vary; `reference_error`: what the reference states about its own V*."""
+    """Root mean squares over std Q* (of `bias` the mean), by measure: `uniform` over the box of states (in which the problem goes on)
+    and inputs, `visited`: the discounted occupancy of the policy. Keys as in `ROWS`. `spread`: std Q* of each measure, nan, like all
+    numbers over it, where Q* does not vary; `reference_error`: what the reference states about its own V*."""
 
     uniform: dict[str, float]
     visited: dict[str, float]

@@ -1,5 +1,5 @@
 """What the network and the policy cost, whatever the training: e_Q against width (T10), e* for named policies (T11), over uniform points of
-Z. Both see a reference and no training."""
+Z at which the problem goes on. Both see a reference and no training."""
 
 import itertools
 from collections.abc import Sequence
