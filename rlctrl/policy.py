@@ -3,6 +3,7 @@
 Every policy is a JAX pytree with `act(x)`: (..., n) → (..., m), usable inside compiled loops; calling it takes and returns NumPy arrays.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from rlctrl.errors import InputError, first_line, require, require_numbers, require_points, strict
+from rlctrl.errors import InputError, first_line, naming, require, require_numbers, require_points, strict
 from rlctrl.maximise import InputSet, maximise
 from rlctrl.traced import Traced
 from rlctrl.tree import record
@@ -183,6 +184,17 @@ def as_policy(policy, n, m) -> Policy:
         traced, shape = Traced(policy, policy, None), _host_shape(policy, n)
     require(shape == (2, m), "policy", f"must map states (batch, {n}) to inputs (batch, {m})", shape, "Work on the last axis: x[..., 0].")
     return FunctionPolicy(traced, m)
+
+
+def as_policies(policies, n, m) -> dict[str, Policy]:
+    """A dictionary {name: policy} with every policy made a `Policy`. Raises `InputError` for anything else."""
+    named = isinstance(policies, Mapping) and len(policies) > 0 and all(isinstance(name, str) for name in policies)
+    require(named, "policies", "must be a dictionary {name: policy} with strings as names", policies, 'Use {"lqr": lqr.policy}.')
+    ready = {}
+    for name, policy in policies.items():
+        with naming(f"policies[{name!r}]", "policy"):
+            ready[name] = as_policy(policy, n, m)
+    return ready
 
 
 def _require_fitting(policy, probe, m):

@@ -136,7 +136,8 @@ def monte_carlo(problem: Problem, policy, x0, steps=None, paths=1000, seed=0, ta
     `seed`.
 
     `steps=None` takes as many as bring γ^steps below 1e-6 (needs γ < 1). `tail`: a value function (such as ref.V) added as
-    γ^steps·tail(x_steps) on paths still alive, so that a short horizon does not bias the comparison.
+    γ^steps·tail(x_steps) on paths still alive, so that a short horizon does not bias the comparison. Raises `InputError` for a tail that is
+    nan there.
     """
     steps = horizon(problem.gamma, steps)
     require_whole("paths", paths, 1, "Use e.g. 1000.")
@@ -148,7 +149,10 @@ def monte_carlo(problem: Problem, policy, x0, steps=None, paths=1000, seed=0, ta
         far = float(np.max(np.abs(last[alive]), initial=0.0))
         way_out = "The closed loop diverges: pass another policy, take fewer `steps`, or leave `tail` out."
         require(far <= FARTHEST, "policy", f"must keep states within ±{FARTHEST:g} for {steps} steps where there is a tail", far, way_out)
-        samples = samples + np.where(alive, problem.gamma**steps * _worth(tail, last), 0.0)
+        worth = np.where(alive, _worth(tail, last), 0.0)
+        odd = last[np.isnan(worth)][:1].tolist()
+        require(not odd, "tail", "must be a number at the last states of the paths", f"nan at x = {odd}", "Pass ref.V, say.")
+        samples = samples + problem.gamma**steps * worth
     return Return(float(samples.mean()), half_width(samples, len(x0)), samples)
 
 

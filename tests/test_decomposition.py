@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import casadi as ca
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import plants
 import rlctrl as rc
 from rlctrl.analysis.fit import levenberg_marquardt, nearest_equivalent
+from rlctrl.analysis.lyapunov import _judged
+from rlctrl.analysis.points import measured_points, spread
 from rlctrl.critic.td import data_vector
 
 
@@ -221,3 +224,109 @@ def test_budget_of_an_untrained_direction_is_not_excited():
     parts = rc.decompose(run, lqr, starts=0, points=256).budget
     assert parts.rank == 2  # the input never moves
     assert parts.shares["not_excited"] > 0.99
+
+
+def test_budget_is_of_the_trained_weights(case):
+    d = case[2]
+    error = d.q_star - d.q_trained
+    assert np.max(np.abs(sum(d.budget.parts.values()) - error)) <= 1e-10 * np.max(np.abs(error))
+    assert np.max(np.abs(d.budget.error - error)) <= 1e-12 * np.max(np.abs(d.q_star))
+
+
+def test_visited_points_are_judged_where_nothing_was_fitted(integrator):
+    """Snapshots nearer together than the memory is long share transitions."""
+    run, *_ = integrator
+    memory = run.snapshots.memory
+    twice = lambda a: np.concatenate([a, a])
+    shared = replace(run.snapshots, memory=replace(memory, z=twice(memory.z), t=memory.t._replace(weight=twice(memory.t.weight))))
+    fitted, judged, _ = measured_points(replace(run, snapshots=shared), "visited", 300, 0)
+    assert not set(map(bytes, fitted)) & set(map(bytes, judged))
+    assert len(np.unique(judged, axis=0)) == len(judged) == 300
+
+
+@pytest.fixture(scope="module", params=[{"rate": "measured"}, {"update": "gauss-newton"}], ids=["T14", "gauss-newton"])
+def exact(request):
+    """What the theory calls success: ω* itself, linear in its weights, without noise."""
+    plant = plants.linear([[1.0, 0.1], [0.0, 0.95]], [[0.0], [0.1]], discrete=True, state_max=1.0, input_max=2.0)
+    problem = rc.Problem(plant, rc.quadratic([0.1, 0.1], [0.1]), gamma=0.5, exit="free")
+    reference = rc.solve(problem, rc.Riccati())
+    products = lambda z: 3 * jnp.stack([z[..., i] * z[..., j] for i in range(3) for j in range(i, 3)], -1)
+    scheme = rc.ReplayTD(memory=50, uniform=0.5, **request.param)
+    run = rc.train(problem, rc.Critic(hidden=(), features=products), reference.policy, scheme, steps=3000)
+    return rc.decompose(run, reference, points=64, starts=0)
+
+
+def test_checks_of_an_exact_critic_are_round_off(exact):
+    assert np.linalg.norm(exact.omega_tilde) <= 1e-15
+    assert exact.identity_residual <= 1e-10
+    assert np.max(exact.terms.gradient_gap) <= 1e-10
+    assert exact.budget.residual <= 1e-10
+    assert np.isnan(exact.step_identity_residual) if exact.run.scheme.update != "gradient" else exact.step_identity_residual <= 1e-10
+    assert exact.terms.excited_share == pytest.approx(1)
+    assert ("the weights are ω*" in exact.verdict) == (exact.terms.omega_norm[-1] == 0)
+
+
+def test_what_vanishes_is_compared_with_what_it_is_a_difference_of(exact):
+    tiny, none, size = np.full_like(exact.e_td, 1e-16), np.zeros_like(exact.e_td), np.max(np.abs(exact.q_star))
+    parts = {"e_q_now": none, "e_q_next": none, "e_star_noise": none, "e_star_policy": none}
+    terms = exact.terms._replace(e_td=tiny, d_dot=none, remainder=none)
+    assert replace(exact, terms=terms, **parts).identity_residual == pytest.approx(1e-12 / size)
+    budget = replace(exact.budget, error=tiny[0], parts={"noise": none[0]})
+    assert budget.residual == pytest.approx(1e-12 / size)
+    assert replace(budget, error=none[0]).shares == {"noise": 0.0}
+    still = exact.terms._replace(**{name: none[:, 0] for name in exact.terms._fields if name.startswith(("term_", "decrease"))})
+    assert replace(exact, terms=still).step_identity_residual == 0
+
+
+def test_at_the_best_fit_the_verdicts_say_so(exact):
+    there = exact.terms._replace(omega_norm=np.zeros_like(exact.terms.omega_norm))
+    assert "the weights are ω*, and 6 directions of 6 are excited" in replace(exact, terms=there).verdict
+
+
+@pytest.mark.parametrize(
+    ("norm", "said"),
+    [(3.0, "beyond r_out = 2"), (1.0, "not yet reached"), (0.1, "the theory is loose by 5"), (0.0, "reached, at ω* itself")],
+)
+def test_a_distance_is_judged_by_the_radii(norm, said):
+    assert _judged(0.5, 2.0, norm).startswith(said)
+
+
+def test_a_critic_linear_in_its_weights_leaves_no_remainder(exact):
+    assert not exact.remainder_rms.any()
+    assert np.isnan(exact.remainder_slope)
+
+
+def test_a_constant_q_star_has_no_relative_error():
+    plant = plants.linear([[0.5]], [[1.0]], discrete=True, state_max=1.0, input_max=1.0)
+    problem = rc.Problem(plant, lambda x, u: -1 + 0 * x[0], gamma=0.5)
+    reference = rc.solve(problem, rc.GridDP(shape=(11,)))
+    found = rc.decompose(trained(problem, lambda x: 0 * x, rc.Critic(hidden=2), steps=100), reference, points=32, starts=0, iterations=5)
+    assert np.isnan(found.relative_error)
+    assert np.isnan(found.summary()["critic"]["best_fit_relative_error"])
+    assert np.isnan(spread(np.full(9, 0.1)))
+    assert spread(np.array([1.0, 3.0])) == 1.0
+
+
+def tank(high):
+    """Filled by an input that is bounded below alone if `high` is infinite."""
+    plant = rc.Plant("tank", [rc.Signal("h", "m", -1, 1)], [rc.Signal("q", "m³/s", 0, high)], update=lambda x, u, w, p: 0.9 * x + 0.1 * u)
+    return rc.Problem(plant, rc.quadratic(1.0, 1.0), gamma=0.9)
+
+
+@pytest.mark.parametrize("high", [1.0, np.inf])
+def test_an_input_on_its_bound_is_not_beyond_it(high):
+    policies = {"shut": lambda x: 0 * x, "open": lambda x: 0 * x + 0.1, "drain": lambda x: 0 * x - 0.1}
+    found = rc.compare(tank(high), policies, [0.5], steps=5, paths=2)
+    assert found.beyond == {"shut": 0.0, "open": 0.0, "drain": 1.0}
+    assert found.saturated == {"shut": 1.0, "open": 0.0, "drain": 1.0}
+
+
+@pytest.mark.parametrize("policies", [{1: lambda x: x}, {}, [lambda x: x]])
+def test_policies_to_compare_must_have_names(policies):
+    with pytest.raises(rc.InputError, match="`policies` must be a dictionary"):
+        rc.compare(tank(1.0), policies, [0.5], steps=5, paths=2)
+
+
+def test_the_policy_that_is_none_is_named():
+    with pytest.raises(rc.InputError, match=r"`policies\['b'\]` must be a function x → u; got 3"):
+        rc.compare(tank(1.0), {"a": lambda x: 0 * x, "b": 3}, [0.5], steps=5, paths=2)

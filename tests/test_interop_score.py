@@ -31,6 +31,21 @@ def test_the_optimal_pair_has_no_error(solved):
     for column in (found.uniform, found.visited):
         assert all(abs(column[key]) < 1e-4 for key in column)  # the search for the best input is on a grid of 801
     assert found.reference_error < 1e-12
+    assert found.verdict.startswith("Where its policy goes the critic is Q* but for rounding (0 % off over the box)")
+    assert found.verdict.endswith("the policy gives away 0 % of the spread of Q*.")
+
+
+def test_where_q_star_does_not_vary_nothing_is_measured_by_it(solved):
+    everywhere = rc.Problem(solved[0].plant, lambda x, u: -1 + 0 * x[0], gamma=0.5)
+    found = measured(
+        (everywhere, rc.solve(everywhere, rc.GridDP(shape=(11,)))), lambda x, u: 0 * x[:, 0], lambda x: 0 * x, inputs=3, points=16
+    )
+    said = "Q* does not vary where the policy goes, so that nothing can be measured by its spread there; "
+    assert found.verdict == said + "nor does it over the box."
+    assert "nan" in found.table()
+    found.plot()
+    part = replace(found, uniform=dict.fromkeys(found.uniform, 0.25))
+    assert part.verdict == said + "over the box the critic is off by 25 % of the spread of Q*."
 
 
 def test_a_constant_is_seen_as_one(solved):

@@ -161,6 +161,50 @@ def test_lyapunov_sum_meets_the_measured_change(figures, results):
     np.testing.assert_array_equal(change, results[2].terms.decrease)
 
 
+def test_of_other_updates_the_change_alone_is_drawn(results):
+    """T17 splits a step of T14; its terms are nan for the others."""
+    decomposition = results[2]
+    none = {name: np.full_like(decomposition.terms.decrease, np.nan) for name in decomposition.terms._fields if name.startswith("term_")}
+    scheme = replace(decomposition.run.scheme, update="adam", rate=0.01)
+    other = replace(decomposition, terms=decomposition.terms._replace(**none), run=replace(decomposition.run, scheme=scheme))
+    (panel,) = plots.learning.lyapunov_panels(other)
+    ax = Figure().subplots()
+    panel(ax)
+    (entry,) = ax.get_legend().get_texts()
+    assert "measured" in entry.get_text()
+    assert ax.get_legend().get_title().get_text() == "T17 splits this for T14 alone, not for adam"
+    np.testing.assert_array_equal(ax.lines[-1].get_ydata(), decomposition.terms.decrease)
+
+
+def test_a_single_snapshot_is_seen():
+    ax = Figure().subplots()
+    plots.step_panel(np.array([5]), "size", {"one": np.array([2.0])}, ax)
+    plots.step_panel(np.arange(3), "size", {"line": np.ones(3), "part": np.array([np.nan, 1.0, np.nan])}, ax)
+    assert [line.get_marker() for line in ax.lines] == ["o", "None", "o"]
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-17])
+def test_no_e_star_is_said(results, size):
+    decomposition, ax = results[2], Figure().subplots()
+    parts = dict.fromkeys(("e_star_noise", "e_star_policy"), np.full_like(decomposition.e_star, size))
+    plots.e_star_panel(replace(decomposition, **parts), ax)
+    (said,) = ax.texts
+    assert said.get_text() == "$e^*$ = 0 on all transitions, but for rounding"
+    assert ax.get_xlabel()
+
+
+@pytest.mark.parametrize("high", [1.0, np.inf])
+def test_of_paths_that_had_ended_at_the_start_the_start_alone_is_drawn(high):
+    plant = rc.Plant("walk", [rc.Signal("x", "m", -1, 1)], [rc.Signal("u", "1", -high, high)], update=lambda x, u, w, p: x + 0.1 * u)
+    problem = rc.Problem(plant, rc.quadratic(1.0, 1.0), gamma=0.9, target=lambda x: 0.8 - x[0])
+    still = lambda x: 0 * x
+    states, inputs = rc.simulate(problem, still, [[0.9], [0.95]], 5).plot()[1]
+    assert [line.get_marker() for line in states.lines if line.get_linestyle() != ":"] == ["o"]  # where they stand
+    assert all(line.get_linestyle() == ":" for line in inputs.lines)  # its bounds
+    assert np.all(np.isfinite(inputs.get_ylim()))
+    rc.compare(problem, {"still": still}, [[0.9]], steps=5, paths=4).plot()
+
+
 def test_excitation_says_m_and_p(figures, results):
     (ax,) = panels(figures["excitation"])
     assert ax.get_legend().get_title().get_text() == f"M = 16 transitions, p = {len(results[2].omega_star)} weights"
@@ -227,7 +271,7 @@ def test_coverage_shows_the_data_and_the_share(by_kind):
     plots.draw(found, ax=ax)
     lines = {line.get_label(): line.get_xydata() for line in ax.lines}
     np.testing.assert_array_equal(lines[f"{len(found.data)} data"], found.data[:, :2])
-    assert f"lacks data: {100 * found.share:.2g} %" in lines
+    assert f"lacks data: {100 * found.share:.3g} %" in lines
     tail = panels(plots.draw(found)[0])[-1].lines[0]
     beyond = tail.get_ydata()[np.searchsorted(tail.get_xdata(), found.spacing, "right") - 1]
     assert beyond == pytest.approx(100 * found.share)

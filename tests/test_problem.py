@@ -591,6 +591,16 @@ def test_a_tail_where_the_closed_loop_diverges_is_refused():
         rc.monte_carlo(problem, STILL, [0.5], steps=200, paths=2, tail=ref.V)
 
 
+def test_a_tail_that_is_no_number_is_refused_where_a_path_goes_on():
+    problem = rc.Problem(
+        plants.linear([[0.5]], [[1.0]], discrete=True, state_max=1.0), lambda x, u: -1.0, gamma=0.9, target=lambda x: 0.2 - x[0]
+    )
+    with pytest.raises(rc.InputError, match=r"`tail` must be a number at the last states of the paths; got 'nan at x = "):
+        rc.monte_carlo(problem, STILL, [0.1], steps=2, paths=2, tail=lambda x: np.nan * x[:, 0])
+    ended = rc.monte_carlo(problem, STILL, [0.9], steps=2, paths=2, tail=lambda x: np.nan * x[:, 0])
+    assert np.isfinite(ended.mean)
+
+
 def test_half_width_equals_scipy_and_ignores_the_spread_between_starts():
     samples = RNG(0).normal(size=50)
     interval = stats.t.interval(0.95, 49, loc=samples.mean(), scale=stats.sem(samples))

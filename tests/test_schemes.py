@@ -14,7 +14,6 @@ import pytest
 
 import plants
 import rlctrl as rc
-from rlctrl.analysis.lyapunov import _place
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.critic.actor import first_actor_state, improved
 from rlctrl.critic.checkpoint import Checkpoint
@@ -304,12 +303,6 @@ def test_deep_critic_without_full_rank_never_violates_t18():
         assert d.bounds.violations == 0
         between = (d.bounds.norm > d.bounds.r_in) & (d.bounds.norm < d.bounds.r_out)
         assert np.all(d.bounds.change[between] <= 0)
-
-
-def test_words_for_where_the_weights_are_between_the_radii():
-    assert _place(1e-3, 10.0, 1e-5) == "the theory is loose by 1e+02"
-    assert _place(1e-3, 10.0, 1.0) == "not yet reached"
-    assert _place(1e-3, 10.0, 20.0) == "beyond r_out = 10, where T18 promises nothing"
 
 
 def test_t18_with_nothing_left_over_contracts_at_the_measured_rate():

@@ -9,7 +9,9 @@ import pytest
 
 import plants
 import rlctrl as rc
-from rlctrl.analysis.coverage import coverage, occupancy
+from rlctrl.analysis.coverage import _worst, coverage, occupancy
+from rlctrl.analysis.points import uniform_points
+from rlctrl.analysis.score import score
 from rlctrl.analysis.sources import sources
 from rlctrl.analysis.studies import _widened, e_star, width_study
 
@@ -144,6 +146,35 @@ def test_the_way_round_is_the_shorter_one(swinging):
     assert np.all(np.abs(half.worst[0, 0]) < 0.8)
 
 
+def test_the_worst_points_are_well_apart_the_shorter_way_round():
+    z = np.array([[0.02, 0.5], [0.98, 0.5], [0.5, 0.5], [0.02, 0.9], [0.5, 0.1]])
+    distance = np.array([0.3, 0.29, 0.2, 0.1, 0.0])  # the last has data
+    assert _worst(z, np.array([True, False]), distance) == [0, 2, 3]
+    assert _worst(z, np.array([False, False]), distance) == [0, 1, 2, 3]
+
+
+def test_the_worst_points_lack_data(swinging):
+    z = drawn(swinging, 3000, 7)
+    found = coverage(with_data(swinging, z[np.abs(z[:, 0]) > 0.1]), paths=100)
+    places = [np.flatnonzero(np.all(found.z == worst, axis=1))[0] for worst in found.worst]
+    assert 1 <= len(places) <= 5
+    assert np.all(found.lacks[places])
+
+
+def test_where_data_cover_all_there_is_no_worst_point(swinging):
+    z = occupancy(swinging, 20, 66, 0)[0]
+    found = coverage(with_data(swinging, z), paths=20, steps=66)
+    assert found.share == 0
+    assert found.worst.shape == (0, 3)
+    assert len(found.plot()[1]) == 4
+
+
+def test_shares_are_written_in_full(swinging):
+    lost = coverage(with_data(swinging, [[3.1, 7.99, 1.0], [3.1, 8.0, 1.0]] * np.ones((2, 3))), paths=20)
+    assert lost.share == pytest.approx(1)
+    assert lost.verdict.startswith("100 % of where")
+
+
 @pytest.mark.parametrize("bad", [{"quantile": 2}, {"paths": 0}, {"steps": 0}])
 def test_bad_options_of_coverage_are_refused_by_name(swinging, bad):
     with pytest.raises(rc.InputError, match=f"`{next(iter(bad))}`"):
@@ -182,7 +213,9 @@ def test_a_network_that_holds_q_star_has_no_rate():
     assert np.isnan(found.rate)
 
 
-@pytest.mark.parametrize("bad", [{"widths": (8, 4)}, {"points": 2}, {"critic": rc.Critic(hidden=())}])
+@pytest.mark.parametrize(
+    "bad", [{"widths": (8, 4)}, {"widths": (2.5, 4)}, {"widths": (2.0,)}, {"points": 2}, {"critic": rc.Critic(hidden=())}]
+)
 def test_bad_widths_are_refused_by_name(lqr, bad):
     with pytest.raises(rc.InputError, match=f"`{next(iter(bad))}`"):
         width_study(lqr[1], **({"critic": rc.Critic()} | bad))
@@ -229,3 +262,70 @@ def test_where_the_problem_ends_no_policy_errs():
     assert ends.any()
     assert np.all(found.policy["zero"][ends] == 0)
     assert np.max(found.noise) <= 1e-12
+
+
+@pytest.mark.parametrize("policies", [{1: lambda x: 0 * x[:, :1]}, {}, [lambda x: 0 * x[:, :1]]])
+def test_policies_of_e_star_must_have_names(lqr, policies):
+    with pytest.raises(rc.InputError, match="`policies` must be a dictionary"):
+        e_star(lqr[1], policies)
+
+
+def walk(reward, target=lambda x: 0.8 - x[0]):
+    plant = rc.Plant(
+        "walk",
+        [rc.Signal("x", "m", -1, 1)],
+        [rc.Signal("u", "1", -1, 1)],
+        update=lambda x, u, w, p: x + 0.15 * u + 0.1 * w,
+        noise=rc.Uniform(1),
+    )
+    return rc.Problem(plant, reward, gamma=0.5, target=target, exit_value=lambda x: -2 + 0 * x[0])
+
+
+def test_what_ended_states_would_have_paid_changes_nothing():
+    """The reward at x ≥ 0.8 is never received, so nothing measured may depend on it."""
+    found = []
+    for extra in (0, 9):
+        problem = walk(lambda x, u, extra=extra: -1 - extra * (x[0] >= 0.8) - 0.1 * u[0] ** 2)
+        reference = rc.solve(problem, rc.GridDP(shape=(41,)))
+        run = rc.train(problem, rc.Critic(hidden=2), reference.policy, rc.ReplayTD(memory=40, uniform=0.5, snapshots=3), steps=100)
+        parts = rc.decompose(run, reference, points=64, starts=0, iterations=10)
+        widths = width_study(reference, rc.Critic(), widths=(2,), points=64, starts=1, iterations=5)
+        star = e_star(reference, {"still": lambda x: 0 * x}, points=64)
+        scored = score(problem, reference, run.Q, run.policy, points=32, steps=4, paths=1, inputs=3)
+        assert np.all(parts.z[:, 0] < 0.8)
+        assert len(parts.z) == 64
+        numbers = [parts.relative_error, parts.reference_residual, *parts.e_q, *widths.rms, *star.policy["still"], star.residual]
+        found.append([*numbers, *scored.uniform.values(), *scored.visited.values()])
+    np.testing.assert_array_equal(*found)
+
+
+def test_points_without_ends_are_those_of_sobol(lqr):
+    from scipy.stats import qmc
+
+    problem = lqr[0].problem
+    signals = (*problem.plant.states, *problem.plant.inputs)
+    unit = qmc.Sobol(3, rng=4).random_base2(5)[:20]
+    low, high = np.array([[s.low, s.high] for s in signals]).T
+    np.testing.assert_array_equal(uniform_points(signals, problem.kernel, 20, 4), low + (high - low) * unit)
+
+
+def test_living_points_are_drawn_on_until_there_are_enough():
+    problem = walk(lambda x, u: -1 - u[0] ** 2, target=lambda x: x[0] + 0.9)  # a twentieth of the box goes on
+    signals = (*problem.plant.states, *problem.plant.inputs)
+    z = uniform_points(signals, walk(lambda x, u: -1 - u[0] ** 2, target=lambda x: 0.9 - x[0]).kernel, 100, 0)
+    assert z.shape == (100, 2)
+    assert np.all(z[:, 0] < 0.9)
+    z = uniform_points(signals, walk(lambda x, u: -1 - u[0] ** 2, target=lambda x: -0.9 - x[0]).kernel, 100, 0)
+    assert z.shape == (100, 2)
+    assert np.all(z[:, 0] < -0.9)
+    with pytest.raises(rc.InputError, match="`target` must leave states of the box in which the problem goes on"):
+        uniform_points(signals, walk(lambda x, u: -1 - u[0] ** 2, target=lambda x: -1 + 0 * x[0]).kernel, 100, 0)
+
+
+def test_e_q_of_a_constant_q_star_has_no_rate():
+    problem = rc.Problem(walk(lambda x, u: 0 * x[0]).plant, lambda x, u: -1 + 0 * x[0], gamma=0.5)
+    found = width_study(rc.solve(problem, rc.GridDP(shape=(11,))), rc.Critic(), widths=(1, 2), points=16, starts=1, iterations=3)
+    assert np.isnan(found.spread)
+    assert np.isnan(found.rate)
+    assert "nan" in found.table()
+    found.plot()

@@ -5,7 +5,7 @@ Slopes are averaged over the way from ω* to ω, ∇̄ = ∫₀¹ ∇(ω* + sω�
 while slopes at ω alone leave remainders that far from ω* dwarf the error and cancel (R of T12, and its like for Q̂). So T15 reads
 Āω̃ = ∇J − b − h with Ā = Σ c v d̄ᵀ, and the part of ω̃ in the excited directions of Ā is Ā⁺(∇J − b_Q − b_noise − b_policy − h): what
 training left undone, what e_Q, noise and policy put into the targets, what held weights lag. The rest of ω̃ lies where the data say
-nothing. The parts add up to the error at every z.
+nothing. The parts add up to the error at every z, with the transitions and held weights of whichever snapshot Ā is made of.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.analysis.terms import parts_of, pull
+from rlctrl.analysis.terms import FLOOR, parts_of, pull
+from rlctrl.analysis.transitions import values
 from rlctrl.critic.td import replay_gradient
 
 WAY = 64  # Gauss–Legendre nodes on the way from ω* to ω
@@ -34,13 +35,15 @@ CAUSES = {
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """The error Q* − Q̂^ω at the points of a decomposition (N,), and its `parts` {cause: (N,)} at the last snapshot, which add up to it.
-    `rank`: excited directions of Ā, of `weights`."""
+    """The error Q* − Q̂^ω of the trained weights at the points of a decomposition (N,), and its `parts` {cause: (N,)}, which add up to it:
+    what the transitions and held weights of the last snapshot say about ω. `rank`: excited directions of Ā, of `weights`. `size`: the
+    largest |Q*| on the points."""
 
     error: np.ndarray
     parts: dict[str, np.ndarray]
     rank: int
     weights: int
+    size: float
 
     @property
     def rms(self) -> dict[str, float]:
@@ -49,13 +52,15 @@ class Budget:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Signed share of every part in the mean square error: mean(part·error)/mean(error²); they add up to 1."""
-        return {cause: float(np.mean(part * self.error) / np.mean(self.error**2)) for cause, part in self.parts.items()}
+        """Signed share of every part in the mean square error: mean(part·error)/mean(error²); they add up to 1 (all are 0 where there is
+        no error)."""
+        whole = float(np.mean(self.error**2))
+        return {cause: float(np.mean(part * self.error)) / whole if whole else 0.0 for cause, part in self.parts.items()}
 
     @property
     def residual(self) -> float:
-        """Sup of |error − sum of the parts|, relative to the largest part."""
-        largest = max(np.max(np.abs(part)) for part in self.parts.values())
+        """Sup of |error − sum of the parts|, relative to the largest part, or to 1e-4 of `size` if that is more."""
+        largest = max(FLOOR * self.size, *(np.max(np.abs(part)) for part in self.parts.values()))
         return float(np.max(np.abs(self.error - sum(self.parts.values()))) / largest)
 
     def summary(self) -> dict:
@@ -71,10 +76,10 @@ class Budget:
         return "\n".join(lines)
 
 
-def error_budget(network, objective, omega_star, row, e_star_policy, z, e_q) -> Budget:
-    """The budget at points z (N, n+m) with their e_Q (N,), from one snapshot and the policy's part of its e* (M, S)."""
+def error_budget(network, objective, omega_star, row, e_star_policy, z, q_star) -> Budget:
+    """The budget of the weights of one row at points z (N, n+m) with their Q* (N,), given the policy's part of the row's e* (M, S)."""
     A, pulls, slopes, moved = _linear(network, objective, omega_star, row, e_star_policy, z)
-    tilde = row.omega - omega_star
+    tilde, e_q = row.omega - omega_star, q_star - np.asarray(values(network, omega_star, z))
     left, size, right = np.linalg.svd(np.asarray(A))
     rank = int(np.sum(size > EXCITED * size[0]))
     inverse = lambda vector: right[:rank].T @ ((left[:, :rank].T @ np.asarray(vector)) / size[:rank])
@@ -83,7 +88,7 @@ def error_budget(network, objective, omega_star, row, e_star_policy, z, e_q) -> 
     parts = {"representation": e_q, "not_excited": -slopes @ silent, "unfinished": -slopes @ inverse(pulls["gradient"])}
     parts |= {cause: slopes @ inverse(pulls[cause]) for cause in ("targets", "noise", "policy", "held")}
     parts["remainder"] = slopes @ inverse(pulls["remainder"]) + slopes @ tilde - moved
-    return Budget(e_q - moved, parts, rank, len(tilde))
+    return Budget(e_q - moved, parts, rank, len(tilde), float(np.max(np.abs(q_star))))
 
 
 @partial(jax.jit, static_argnames="objective")

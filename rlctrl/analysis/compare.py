@@ -1,7 +1,6 @@
 """Policies side by side on the same noise: discounted returns and regrets with confidence intervals, and what else one asks of a loop."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from rlctrl.errors import naming, nearest, require, require_number, require_numbers, require_whole, strict
 from rlctrl.plant import box
-from rlctrl.policy import Policy, as_policy
+from rlctrl.policy import Policy, as_policies
 from rlctrl.problem import Problem
 from rlctrl.result import Result
 from rlctrl.simulate import Return, Trajectory, half_width, initial_states, simulate
@@ -95,14 +94,12 @@ def compare(problem: Problem, policies, x0, *, steps=400, paths=256, seed=0, res
     `paths` paths of `steps` steps from each initial state, on common random numbers drawn from `seed`. A path has settled once it stays
     within `band` times the width of the box (1 where unbounded) of the state `rest` (n,), by default the state nearest to zero.
     """
-    named = isinstance(policies, Mapping) and len(policies) > 0
-    require(named, "policies", "must be a dictionary {name: policy}", policies, 'Use {"lqr": lqr.policy}.')
     require_whole("paths", paths, 1, "Use e.g. 256.")
     require_number("band", band, "must lie in (0, 1]", "Use 0.05.", 1e-9, 1)
     x0 = initial_states(x0)
     rest = _rest(problem.plant, rest)
     starts = np.repeat(x0, paths, axis=0)
-    ready = {name: as_policy(policy, problem.plant.n, problem.plant.m) for name, policy in policies.items()}
+    ready = as_policies(policies, problem.plant.n, problem.plant.m)
     trajectories = {name: _followed(problem, name, policy, starts, steps, seed) for name, policy in ready.items()}
     each = lambda measure: {name: measure(path) for name, path in trajectories.items()}
     return Comparison(
@@ -147,15 +144,21 @@ def _at_bounds(path, margin):
 
 def _refused(path):
     """Share of the steps with an input that the plant does not take."""
-    return _share(~np.all([_takes(signal, path.u[..., k]) for k, signal in enumerate(path.inputs)], 0), path)
+    slack = 1e-9 * _widths(path.inputs)
+    return _share(~np.all([_takes(signal, path.u[..., k], slack[k]) for k, signal in enumerate(path.inputs)], 0), path)
 
 
-def _takes(signal, u):
-    """Whether inputs (...) lie within the bounds of the signal, or are among its values, to 1e-9 of its width (of 1 where unbounded)."""
-    slack = 1e-9 * (signal.high - signal.low if np.isfinite(signal.high - signal.low) else 1.0)
+def _takes(signal, u, slack):
+    """Whether inputs (...) lie within the bounds of the signal, or are among its values, but for a slack."""
     if signal.values:
         return np.min(np.abs(u[..., None] - np.array(signal.values)), -1) <= slack
     return (u >= signal.low - slack) & (u <= signal.high + slack)
+
+
+def _widths(signals):
+    """Widths of the box of some signals, 1 where it is unbounded."""
+    low, high = box(signals)
+    return np.where(np.isfinite(high - low), high - low, 1.0)
 
 
 def _settled(path, rest, band):
@@ -164,9 +167,7 @@ def _settled(path, rest, band):
     turns = np.where(period > 0, period, 1.0)
     gap = path.x - rest
     gap = np.where(period > 0, gap - turns * np.round(gap / turns), gap)
-    low, high = box(path.states)
-    width = np.where(np.isfinite(high - low), high - low, 1.0)
-    outside = np.any(np.abs(gap) > band * width, -1) | ~path.alive
+    outside = np.any(np.abs(gap) > band * _widths(path.states), -1) | ~path.alive
     last = outside.shape[1] - np.argmax(outside[:, ::-1], 1)  # the first index from which on the path is inside
     first = np.where(outside.any(1), last, 0)
     return float(np.median(np.append(path.t, np.inf)[np.minimum(first, len(path.t))]))

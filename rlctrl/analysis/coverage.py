@@ -26,8 +26,8 @@ class Coverage(Result):
 
     `data` (M, n+m): distinct z of the last snapshot. `z` (N, n+m): where p^θ goes, of mass `weight` (N,), which sums to 1; `distance` (N,)
     to the nearest datum and `spacing`, the `quantile` of the data's own nearest distances, both as fractions of the box. `share`: mass
-    farther off than that; `worst` (5, n+m): the farthest points, well apart. `verdict` says it in words. `states` and `inputs` are the
-    plant's Signals.
+    farther off than that; `worst` (k, n+m): the farthest of these points, well apart, at most 5. `verdict` says it in words. `states` and
+    `inputs` are the plant's Signals.
     """
 
     data: np.ndarray
@@ -66,15 +66,16 @@ def coverage(run: Training, paths=256, steps=None, quantile=0.95, seed=0) -> Cov
     require(len(data) > 1, "run", "must hold two distinct transitions in its last snapshot", len(data), "Train longer.")
     z, weight = occupancy(run, paths, steps, seed)
     signals = plant.states + plant.inputs
-    normal = _normaliser(signals, data)
+    normal, turning = _normaliser(signals, data), np.array([s.periodic for s in signals])
     from scipy.spatial import KDTree  # slow to import, and not for importing rlctrl
 
-    tree = KDTree(normal(data), boxsize=[1.0 if s.periodic else 0.0 for s in signals])
+    tree = KDTree(normal(data), boxsize=turning.astype(float))
     spacing = float(np.quantile(tree.query(normal(data), k=2)[0][:, 1], quantile))
     distance = tree.query(normal(z))[0]
     share = float(weight[distance > spacing].sum())
     words = _verdict(signals, z, weight * (distance > spacing), share, quantile)
-    return Coverage(data, z, weight, distance, spacing, quantile, share, _worst(normal, z, distance), words, plant.states, plant.inputs)
+    worst = z[_worst(normal(z), turning, np.where(distance > spacing, distance, 0.0))]
+    return Coverage(data, z, weight, distance, spacing, quantile, share, worst, words, plant.states, plant.inputs)
 
 
 def occupancy(run, paths, steps, seed) -> tuple[np.ndarray, np.ndarray]:
@@ -102,21 +103,22 @@ def _normaliser(signals, data):
     return lambda z: np.where(turning, ((z - start) / width) % 1.0 % 1.0, (z - start) / width)
 
 
-def _worst(normal, z, distance):
-    """The farthest points, none within another's own distance."""
+def _worst(z, turning, distance) -> list[int]:
+    """Which normalised points (N, n+m) are the farthest, none within another's own distance (N,); 0 for those that do not count."""
     left, found = distance.copy(), []
-    for _ in range(WORST):
+    while len(found) < WORST and left.max() > 0:
         k = int(np.argmax(left))
-        found.append(z[k])
-        left[np.linalg.norm(normal(z) - normal(z[k]), axis=1) <= distance[k]] = -1.0
-    return np.array(found)
+        gap = z - z[k]
+        found.append(k)
+        left[np.linalg.norm(gap - turning * np.round(gap), axis=1) <= distance[k]] = 0.0
+    return found
 
 
 def _verdict(signals, z, lacking, share, quantile):
     """What lacks data in a sentence, with the signals in which it is concentrated."""
-    percent = f"{100 * share:.2g} % of where p^θ goes lacks data"
+    percent = f"{100 * share:.3g} % of where p^θ goes lacks data"
     if share <= 2 * (1 - quantile):
-        return f"{percent}, of {100 * (1 - quantile):.2g} % expected of data drawn there: covered."
+        return f"{percent}, of {100 * (1 - quantile):.3g} % expected of data drawn there: covered."
     places = [place for k, s in enumerate(signals) if (place := _place(s, z[:, k], lacking / share))]
     return f"{percent}: {', '.join(places)}." if places else f"{percent}, scattered over the box."
 

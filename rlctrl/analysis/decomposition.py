@@ -15,8 +15,8 @@ import numpy as np
 from rlctrl.analysis.budget import Budget, error_budget
 from rlctrl.analysis.fit import best_fit, nearest_equivalent, sup_norm_fit, with_fitted_output
 from rlctrl.analysis.lyapunov import Bounds, bounds
-from rlctrl.analysis.points import measured_points
-from rlctrl.analysis.terms import RANK_TOLERANCE, Row, SnapshotTerms, all_snapshots, remainder_norms
+from rlctrl.analysis.points import measured_points, spread
+from rlctrl.analysis.terms import FLOOR, RANK_TOLERANCE, Row, SnapshotTerms, all_snapshots, remainder_norms
 from rlctrl.analysis.transitions import along_the_run, values
 from rlctrl.critic.network import CriticQ
 from rlctrl.critic.train import Training
@@ -37,8 +37,9 @@ class Decomposition(Result):
     filled); of several successors their mean, of n-step ones the whole way. Along the run, (K,): `step` and the fields of `terms`.
     `omega_star` is the fit chosen as ω*, of its equivalents (permutations and signs of units) the one nearest to the trained weights. Of
     every fit, the one from the trained weights first: `fit_rms` on the fitting points, `fit_distance` to the trained weights. `budget`
-    splits the error on the points, `bounds` is the theory (T18–T20) beside what happened. `remainder_rms` is R at the distances
-    `remainder_sizes` from ω*. `reference_residual`: sup |V − max_u Q| of the reference on the successors, which e*_policy inherits.
+    splits the error of the trained weights on the points, `bounds` is the theory (T18–T20) beside what happened. `remainder_rms` is R at
+    the distances `remainder_sizes` from ω*. `reference_residual`: sup |V − max_u Q| of the reference on the successors in which the problem
+    goes on, which e*_policy inherits.
     """
 
     run: Any
@@ -102,28 +103,30 @@ class Decomposition(Result):
 
     @property
     def relative_error(self) -> float:
-        """‖Q̂^ω − Q*‖₂/std Q* of the trained critic under the measure."""
-        return float(rms(self.q_trained - self.q_star) / np.std(self.q_star))
+        """‖Q̂^ω − Q*‖₂/std Q* of the trained critic under the measure (nan where Q* is constant)."""
+        return rms(self.q_trained - self.q_star) / spread(self.q_star)
 
     @property
     def best_fit_relative_error(self) -> float:
         """The same for ω*."""
-        return float(rms(self.e_q) / np.std(self.q_star))
+        return rms(self.e_q) / spread(self.q_star)
 
     @property
     def identity_residual(self) -> float:
-        """Sup of |left − right| of T12, relative to the largest term."""
+        """Sup of |left − right| of T12, relative to the largest term, or to 1e-4 of the largest |Q*| on the points if that is more."""
         right = self.d_dot - self.e_q_now + self.gamma_next * self.e_q_next + self.e_star + self.remainder
         terms = (self.e_td, self.d_dot, self.e_q_now, self.e_star, self.remainder)
-        scale = max(float(np.max(np.abs(a[self.counted]))) for a in terms)
+        scale = max(FLOOR * np.max(np.abs(self.q_star)), *(np.max(np.abs(a[self.counted])) for a in terms))
         return float(np.max(np.abs(self.e_td - right)[self.counted]) / scale)
 
     @property
     def step_identity_residual(self) -> float:
-        """Sup over the snapshots of |left − right| of T17, relative to the largest sum of its terms' sizes (nan for other updates)."""
+        """Sup over the snapshots of |left − right| of T17, relative to the largest sum of its terms' sizes (0 where all are 0, nan for
+        other updates)."""
         t = self.terms
         parts = np.stack([t.term_excitation, t.term_bias, t.term_remainder, t.term_lag, t.term_square])
-        return float(np.max(np.abs(t.decrease - parts.sum(0))) / np.max(np.abs(parts).sum(0)))
+        scale = float(np.max(np.abs(parts).sum(0)))
+        return float(np.max(np.abs(t.decrease - parts.sum(0)))) / scale if scale else 0.0
 
     @property
     def remainder_slope(self) -> float:
@@ -199,6 +202,7 @@ class Decomposition(Result):
         """Persistency of excitation in words (T16)."""
         p, rows, rank = len(self.omega_star), self.run.scheme.rows, int(self.effective_rank[-1])
         share = f"{100 * float(self.terms.excited_share[-1]):.1f} % of ‖ω̃‖² lies in the {rank} excited directions of {p}"
+        share = share if self.terms.omega_norm[-1] else f"the weights are ω*, and {rank} directions of {p} are excited"
         if rows < p:
             return f"M = {rows} < p = {p}: A cannot have full rank, ε = 0 and the bound T18 says nothing; {share}."
         epsilon = float(self.min_eigenvalue[-1])
@@ -223,11 +227,12 @@ def decompose(
 ) -> Decomposition:  # fmt: skip
     """Split the error of a trained critic (`run`) against a `reference` of the same problem.
 
-    ω* is fitted on `points` low-discrepancy points of Z and judged on as many others; `measure`: "uniform" over the box of states and
-    inputs, "visited" (the transitions kept in the snapshots), or an array (N, n+m). `starts`: random starts of the fit, besides the
-    trained weights; all are improved together. `iterations`: most Levenberg–Marquardt steps per start. `omega_star`: the "best" of the
-    fits, or the "nearest" to the trained weights. `norm`: "mean" square, or "sup" to refit for the least largest error. `seed` draws points
-    and starts; `progress` shows a bar. Raises `InputError` if the reference is of another problem or an input is unbounded under "uniform".
+    ω* is fitted on `points` low-discrepancy points of Z and judged on as many others; `measure`: "uniform" over the box of states (but
+    for those in which the problem has ended) and inputs, "visited" (the distinct points kept in the snapshots), or an array (N, n+m).
+    `starts`: random starts of the fit, besides the trained weights; all are improved together. `iterations`: most Levenberg–Marquardt
+    steps per start. `omega_star`: the "best" of the fits, or the "nearest" to the trained weights. `norm`: "mean" square, or "sup" to refit
+    for the least largest error. `seed` draws points and starts; `progress` shows a bar. Raises `InputError` if the
+    reference is of another problem or, under "uniform", if an input is unbounded or the problem has ended everywhere.
     """
     for argument, value, least in (("points", points, 4), ("starts", starts, 0), ("iterations", iterations, 1), ("seed", seed, 0)):
         require_whole(argument, value, least, "Leave it out to use the default.")
@@ -254,7 +259,7 @@ def decompose(
     q_best, q_trained = (np.asarray(values(network, w, z)) for w in (chosen, run.weights))
     measured = {"run": run, "reference": reference, "measure": label, "z": z, "q_star": reference.Q(z[:, :n], z[:, n:])}
     measured |= {"q_best": q_best, "q_trained": q_trained, "omega_star": chosen, "fit_rms": fit_rms, "fit_distance": distance}
-    return Decomposition(**measured, **_along(run, reference, chosen, z, measured["q_star"] - q_best))
+    return Decomposition(**measured, **_along(run, reference, chosen, z, measured["q_star"]))
 
 
 def _starts(run, count, seed, z, target):
@@ -264,8 +269,9 @@ def _starts(run, count, seed, z, target):
     return [jnp.asarray(run.weights), *drawn]
 
 
-def _along(run, reference, omega_star, z, e_q):
-    """e_Q and e* on the snapshots' transitions, the terms of T12, T15–T17, and what follows from them."""
+def _along(run, reference, omega_star, z, q_star):
+    """e_Q and e* on the snapshots' transitions, the terms of T12, T15–T17, and what follows from them; at points z with their Q* the
+    budget of the trained weights."""
     snapshots, network = run.snapshots, run.network
     t, found = snapshots.memory.t, along_the_run(run, reference, omega_star)
     rows = Row(
@@ -278,7 +284,6 @@ def _along(run, reference, omega_star, z, e_q):
     gamma_next, by_policy = mean(t.gamma), mean(found.e_star_policy)
     last, counted = jax.tree.map(lambda a: a[-1], rows), t.weight > 0
     sizes = np.logspace(-5.5, -3.5, 9) * max(float(np.linalg.norm(omega_star)), 1e-3)
-    ahead = snapshots.memory.z_next[..., 0, : run.problem.plant.n][counted][-2048:]
     return {
         "step": snapshots.step,
         "counted": counted,
@@ -290,10 +295,16 @@ def _along(run, reference, omega_star, z, e_q):
         "terms": terms,
         "remainder_sizes": sizes,
         "remainder_rms": np.asarray(remainder_norms(network, omega_star, _direction(run.weights - omega_star), sizes, last.t)),
-        "reference_residual": float(np.max(np.abs(reference.Q(ahead, reference.policy(ahead)) - reference.V(ahead)))),
-        "budget": error_budget(network, objective, omega_star, last, found.e_star_policy[-1], z, e_q),
+        "reference_residual": _residual(reference, snapshots.memory.z_next[..., 0, : run.problem.plant.n][counted][-2048:]),
+        "budget": error_budget(network, objective, omega_star, last._replace(omega=run.weights), found.e_star_policy[-1], z, q_star),
         "bounds": bounds(run, terms, rows, omega_star, counted),
     }
+
+
+def _residual(reference, x):
+    """Sup of |V − Q(x, π*(x))| of a reference over those of the states x (N, n) in which its problem goes on; 0 if there is none."""
+    x = x[~np.asarray(reference.kernel.ended(x))] if reference.kernel.can_end else x
+    return float(np.max(np.abs(reference.Q(x, reference.policy(x)) - reference.V(x)), initial=0.0))
 
 
 def _require_finite(run, *sizes):

@@ -160,6 +160,15 @@ def _kappa(network, omega_star, rows, counted) -> float:
     return float(max(np.max(s) for s in sizes))
 
 
+def _judged(r_in, r_out, norm) -> str:
+    """A distance ‖ω̃‖ against the radii of T19, in words."""
+    if norm >= r_out:
+        return f"beyond r_out = {r_out:.3g}, where T18 promises nothing"
+    if norm > r_in:
+        return "not yet reached"
+    return f"the theory is loose by {r_in / norm:.2g}" if norm else "reached, at ω* itself"
+
+
 def _verdict(run, found, terms) -> str:
     """What the theory promises and what happened, in sentences."""
     scheme, weights, rate = run.scheme, len(run.weights), float(run.snapshots.rate[-1])
@@ -177,15 +186,8 @@ def _verdict(run, found, terms) -> str:
     else:
         r_in, r_out, norm = (float(found[name][-1]) for name in ("r_in", "r_out", "norm"))
         whose = "" if found["rank"][-1] == weights else "the excited part of "
-        words.append(f"the radius r_in = {r_in:.3g} beside {whose}‖ω̃‖ = {norm:.3g}: {_place(r_in, r_out, norm)}")
+        words.append(f"the radius r_in = {r_in:.3g} beside {whose}‖ω̃‖ = {norm:.3g}: {_judged(r_in, r_out, norm)}")
     first, last = float(terms.omega_norm[0]), float(terms.omega_norm[-1])
     words.append(f"‖ω̃‖ went from {first:.3g} to {last:.3g}")
     said = "; ".join(words)
     return f"{said[0].upper()}{said[1:]}."
-
-
-def _place(r_in, r_out, norm) -> str:
-    """Where ‖ω̃‖ is between the radii of T19, in words."""
-    if norm >= r_out:
-        return f"beyond r_out = {r_out:.3g}, where T18 promises nothing"
-    return "not yet reached" if norm > r_in else f"the theory is loose by {r_in / max(norm, 1e-300):.2g}"

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlctrl.analysis.points import uniform_points
+from rlctrl.analysis.points import spread, uniform_points
 from rlctrl.errors import InputError, first_line, require, require_whole, strict
 from rlctrl.maximise import input_set
 from rlctrl.policy import as_policy
@@ -21,6 +21,7 @@ from rlctrl.reference.base import Reference
 from rlctrl.result import Result
 from rlctrl.simulate import horizon, simulate
 
+EXACT = 1e-9  # of std Q*: an error below it is round-off
 ROWS = {
     "relative_error": "error of Q̂",
     "bias": "of it a constant (mean of Q̂ − Q*)",
@@ -35,9 +36,9 @@ ROWS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Score(Result):
-    """Root mean squares over std Q* (of `bias` the mean), by measure: `uniform` over the box of states and inputs, `visited`: the
-    discounted occupancy of the policy. Keys as in `ROWS`. `spread`: std Q* of each measure; `reference_error`: what the reference states
-    about its own V*."""
+    """Root mean squares over std Q* (of `bias` the mean), by measure: `uniform` over the box of states (in which the problem goes on)
+    and inputs, `visited`: the discounted occupancy of the policy. Keys as in `ROWS`. `spread`: std Q* of each measure, nan, like all
+    numbers over it, where Q* does not vary; `reference_error`: what the reference states about its own V*."""
 
     uniform: dict[str, float]
     visited: dict[str, float]
@@ -49,20 +50,28 @@ class Score(Result):
         width = max(map(len, ROWS.values()))
         lines = [f"{'relative to std Q*':{width}}   uniform  visited"]
         lines += [f"{label:{width}}  {self.uniform[key]:8.3f} {self.visited[key]:8.3f}" for key, label in ROWS.items()]
-        known = [self.reference_error / spread for spread in self.spread]
+        known = [self.reference_error / scale for scale in self.spread]
         lines.append(f"{'(stated error of the reference)':{width}}  {known[0]:8.3f} {known[1]:8.3f}")
         return "\n".join([*lines, f"{'(std Q* itself)':{width}}  {self.spread[0]:8.3g} {self.spread[1]:8.3g}"])
 
     @property
     def verdict(self) -> str:
         """What the visited column says, in words."""
-        v = self.visited
+        v, whole = self.visited, 100 * self.uniform["relative_error"]
+        if np.isnan(v["relative_error"]):
+            known = (
+                "nor does it over the box" if np.isnan(whole) else f"over the box the critic is off by {whole:.0f} % of the spread of Q*"
+            )
+            return f"Q* does not vary where the policy goes, so that nothing can be measured by its spread there; {known}."
+        if v["relative_error"] <= EXACT:
+            loss = f"the policy gives away {100 * v['policy_loss']:.0f} % of the spread of Q*"
+            return f"Where its policy goes the critic is Q* but for rounding ({whole:.0f} % off over the box); {loss}."
         larger = "the critic misjudges its policy" if v["misjudgement"] > v["policy_loss"] else "the policy gives value away"
         offset = abs(v["bias"]) > 0.7 * v["relative_error"]
         kind = "mostly a constant offset, which greedy inputs ignore" if offset else "of the wrong shape, not merely offset"
         return (
             f"Where its policy goes the critic is off by {100 * v['relative_error']:.0f} % of the spread of Q* "
-            f"({100 * self.uniform['relative_error']:.0f} % over the box), mainly because {larger}; the error is {kind}."
+            f"({whole:.0f} % over the box), mainly because {larger}; the error is {kind}."
         )
 
 
@@ -78,7 +87,7 @@ def score(problem: Problem, reference: Reference, Q, policy, *, points=1024, ste
     require(reference.is_of(problem), "reference", "must be of the problem that is scored", reference.method, "Solve this problem.")
     policy, steps = as_policy(policy, problem.plant.n, problem.plant.m), horizon(problem.gamma, steps, small=1e-3)
     critic, candidates = _checked(Q, problem), np.asarray(input_set(problem.plant.inputs, inputs).candidates)
-    n, uniform = problem.plant.n, uniform_points(problem.plant, points, seed)
+    n, uniform = problem.plant.n, uniform_points((*problem.plant.states, *problem.plant.inputs), problem.kernel, points, seed)
     measures = (uniform, _visited(problem, policy, uniform[:, :n], steps, seed))
     found = [_measured(problem, reference, critic, policy, z, candidates, steps, paths, seed) for z in measures]
     return Score(found[0][0], found[1][0], (found[0][1], found[1][1]), float(reference.error))
@@ -122,7 +131,7 @@ def _ahead(kernel, x, u, nodes):
 
 
 def _measured(problem, reference, critic, policy, z, candidates, steps, paths, seed):
-    """The numbers of `ROWS` on points z (N, n+m), and std Q*."""
+    """The numbers of `ROWS` on points z (N, n+m), and std Q* there."""
     n, gamma = problem.plant.n, problem.gamma
     x, u, mass = z[:, :n], z[:, n:], np.asarray(reference.rule[1])
     reward, following, end, exit_value = map(np.asarray, _ahead(problem.kernel, x, u, reference.rule[0]))
@@ -132,7 +141,6 @@ def _measured(problem, reference, critic, policy, z, candidates, steps, paths, s
     v_star = np.where(end, exit_value, reference.V(following))
     by_policy = np.where(end, 0.0, gamma * (v_star - reference.Q(following, policy(following))))
     worth = [_worth(problem, policy, x, u, steps, paths, seed + k) for k in (1, 2)]
-    spread = float(np.std(q_star))
     found = {
         "relative_error": _rms(q - q_star),
         "bias": float(np.mean(q - q_star)),
@@ -143,7 +151,8 @@ def _measured(problem, reference, critic, policy, z, candidates, steps, paths, s
         "e_star_noise": float(np.sqrt(np.mean((q_star[:, None] - reward[:, None] - gamma * v_star) ** 2 @ mass))),
         "e_star_policy": float(np.sqrt(np.mean(by_policy**2 @ mass))),
     }
-    return {name: value / spread for name, value in found.items()}, spread
+    scale = spread(q_star)
+    return {name: value / scale for name, value in found.items()}, scale
 
 
 def _worth(problem, policy, x, u, steps, paths, seed):

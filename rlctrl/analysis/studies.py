@@ -1,5 +1,5 @@
 """What the network and the policy cost, whatever the training: e_Q against width (T10), e* for named policies (T11), over uniform points of
-Z. Both see a reference and no training."""
+Z at which the problem goes on. Both see a reference and no training."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ import numpy as np
 
 from rlctrl.analysis.decomposition import rms
 from rlctrl.analysis.fit import best_fit, with_fitted_output
-from rlctrl.analysis.points import uniform_points
+from rlctrl.analysis.points import spread, uniform_points
 from rlctrl.analysis.sources import noise_rule
 from rlctrl.analysis.transitions import values
 from rlctrl.critic.network import Critic
 from rlctrl.errors import require, require_whole, strict
-from rlctrl.policy import as_policy
+from rlctrl.policy import as_policies
 from rlctrl.reference.base import Reference
 from rlctrl.result import Result
 
@@ -27,7 +27,8 @@ ROUND_OFF = 1e-9  # of std Q*: an e_Q below it is not the network's
 class WidthStudy(Result):
     """(T10) e_Q of the best fit for several `widths` (W,), networks of `weights` p (W,).
 
-    `rms` and `sup` of e_Q (W,) on points that no fit saw, `fit_rms` (W,) on those it did, `spread` = std Q*. `points`: how many of each.
+    `rms` and `sup` of e_Q (W,) on points that no fit saw, `fit_rms` (W,) on those it did, `spread` = std Q*, nan where Q* is constant.
+    `points`: how many of each.
     """
 
     widths: np.ndarray
@@ -41,7 +42,7 @@ class WidthStudy(Result):
 
     @property
     def rate(self) -> float:
-        """α in rms e_Q ∝ width^−α, fitted where e_Q is above round-off (nan: nowhere)."""
+        """α in rms e_Q ∝ width^−α, fitted where e_Q is above round-off (nan: nowhere, or Q* is constant)."""
         return self._slope(self.rms)
 
     @property
@@ -79,8 +80,9 @@ def width_study(
     require(isinstance(critic, Critic) and len(critic.hidden) > 0, "critic", "must have a hidden layer", critic, "Use rc.Critic().")
     for argument, value, least in (("points", points, 4), ("starts", starts, 1), ("iterations", iterations, 1), ("seed", seed, 0)):
         require_whole(argument, value, least, "Leave it out to use the default.")
-    widths = [int(w) for w in widths]
-    growing = len(widths) > 0 and widths[0] >= 1 and all(a < b for a, b in itertools.pairwise(widths))
+    for width in widths:
+        require_whole("widths", width, 1, "Use (8, 16, 32).")
+    growing = len(widths) > 0 and all(a < b for a, b in itertools.pairwise(widths))
     require(growing, "widths", "must be increasing whole numbers ≥ 1", widths, "Use (8, 16, 32).")
     (fit_z, target), (z, q_star) = (_points(reference, points, seed + k) for k in (0, 1))
     found, before = [], None
@@ -93,13 +95,18 @@ def width_study(
         e_q = q_star - np.asarray(values(network, before, z))
         found.append((width, network.size, rms(e_q), np.max(np.abs(e_q)), errors.min()))
     columns = dict(zip(("widths", "weights", "rms", "sup", "fit_rms"), map(np.array, zip(*found, strict=True)), strict=True))
-    return WidthStudy(**columns, spread=float(np.std(q_star)), points=points, method=reference.method)
+    return WidthStudy(**columns, spread=spread(q_star), points=points, method=reference.method)
 
 
 def _points(reference, count, seed):
     """Uniform points of Z and Q* there."""
-    z, n = uniform_points(reference, count, seed), len(reference.states)
+    z, n = _uniform(reference, count, seed), len(reference.states)
     return z, reference.Q(z[:, :n], z[:, n:])
+
+
+def _uniform(reference, count, seed):
+    """Uniform points of Z at which the problem of a reference goes on."""
+    return uniform_points((*reference.states, *reference.inputs), reference.kernel, count, seed)
 
 
 def _starts(network, scale, count, seed, z, target):
@@ -150,15 +157,14 @@ def e_star(reference: Reference, policies, points=2048, seed=0) -> EStar:
     drawn from `seed`. Expectations by quadrature; where the problem ends, V* is the exit value and no policy errs."""
     for argument, value, least in (("points", points, 4), ("seed", seed, 0)):
         require_whole(argument, value, least, "Leave it out to use the default.")
-    named = isinstance(policies, dict) and len(policies) > 0 and all(map(callable, policies.values()))
-    require(named, "policies", "must be a dictionary {name: policy}", policies, "Name them.")
-    z, n, kernel = uniform_points(reference, points, seed), len(reference.states), reference.kernel
+    ready = as_policies(policies, len(reference.states), len(reference.inputs))
+    z, n, kernel = _uniform(reference, points, seed), len(reference.states), reference.kernel
     nodes, weights = noise_rule(kernel.noise)
     ahead, ended, v = map(np.asarray, _ahead(kernel, reference.value, nodes, z[:, :n], z[:, n:]))
     gamma = float(kernel.gamma)
     part = lambda policy: gamma * np.where(ended, 0.0, v - reference.Q(ahead, policy(ahead)))
     noise = gamma * np.sqrt(np.maximum((v - (v @ weights)[:, None]) ** 2 @ weights, 0.0))
-    found = {name: part(as_policy(policy, n, len(reference.inputs))) @ weights for name, policy in policies.items()}
+    found = {name: part(policy) @ weights for name, policy in ready.items()}
     return EStar(z, found, noise, float(np.max(np.abs(part(reference.policy)))))
 
 

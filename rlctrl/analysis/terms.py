@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from rlctrl.critic.td import data_vector, normaliser, replay_gradient, td_error, td_errors
 
+FLOOR = 1e-4  # of the numbers whose differences they are: what vanishing terms are compared with, lest round-off look like an error
 RANK_TOLERANCE = 1e-9  # an eigenvalue of A below this fraction of the largest counts as not excited
 
 
@@ -58,12 +59,12 @@ class SnapshotTerms(NamedTuple):
     term_remainder: Any  # −2λ ω̃ᵀq
     term_lag: Any  # −2λ ω̃ᵀh
     term_square: Any  # λ²‖Aω̃ + b + q + h‖²
-    gradient_gap: Any  # |∇J_c − (Aω̃ + b + q + h)|/(|Aω̃| + |b| + |q| + |h|), T15
+    gradient_gap: Any  # |∇J_c − (Aω̃ + b + q + h)|/(|Aω̃| + |b| + |q| + |h|), T15; at the least by 1e-4 Σ c|v| max|Q̂|
     bias_norm: Any  # ‖b‖
     remainder_norm: Any  # ‖q + h‖
     excited_norm: Any  # ‖ω̃‖ in the excited subspace
     spectrum: Any  # eigenvalues of Σ c v vᵀ, largest first, (min(M, p),)
-    excited_share: Any  # part of ‖ω̃‖² in the span of the excited eigenvectors
+    excited_share: Any  # part of ‖ω̃‖² in the span of the excited eigenvectors, 1 at ω*
 
 
 def parts_of(network, objective, omega_star, row: Row) -> Parts:
@@ -102,6 +103,7 @@ def snapshot_terms(network, objective, plain, omega_star, row: Row) -> SnapshotT
     total = sum(pulls)
     gradient, _ = replay_gradient(network, row.omega, t, objective, row.held if objective.semi else None)
     spectrum, excited = _excitation(jnp.sqrt(parts.mass)[:, None] * parts.v, tilde)
+    size = jnp.sum(parts.mass * jnp.linalg.norm(parts.v, axis=1)) * jnp.max(jnp.abs(network.layers(row.omega, t.phi)[0]))
     following, mean = row.omega_next - omega_star, lambda a: jnp.sum(t.share * a, -1)
     term = lambda value: value if plain else jnp.full_like(value, jnp.nan)
     return SnapshotTerms(
@@ -115,12 +117,12 @@ def snapshot_terms(network, objective, plain, omega_star, row: Row) -> SnapshotT
         term_remainder=term(-2 * row.rate * tilde @ pulls[2]),
         term_lag=term(-2 * row.rate * tilde @ pulls[3]),
         term_square=term(row.rate**2 * total @ total),
-        gradient_gap=jnp.linalg.norm(gradient - total) / sum(jnp.linalg.norm(p) for p in pulls),
+        gradient_gap=jnp.linalg.norm(gradient - total) / jnp.maximum(sum(jnp.linalg.norm(p) for p in pulls), FLOOR * size),
         bias_norm=jnp.linalg.norm(pulls[1]),
         remainder_norm=jnp.linalg.norm(pulls[2] + pulls[3]),
         excited_norm=jnp.sqrt(excited),
         spectrum=spectrum,
-        excited_share=excited / (tilde @ tilde),
+        excited_share=jnp.where(tilde @ tilde > 0, excited / (tilde @ tilde), 1.0),
     )
 
 
@@ -146,7 +148,9 @@ def all_snapshots(network, objective, plain, omega_star, rows: Row) -> SnapshotT
 
 @jax.jit
 def remainder_norms(network, omega_star, direction, sizes, t):
-    """Root mean square of R on transitions t at ω = ω* + size·direction, for each size."""
+    """Root mean square of R on transitions t at ω = ω* + size·direction, for each size; 0 for a critic linear in its weights."""
+    if not network.hidden:
+        return jnp.zeros_like(sizes)
 
     def at(size):
         omega = omega_star + size * direction

@@ -18,7 +18,7 @@ from rlctrl.errors import require
 from rlctrl.plant import Plant
 from rlctrl.plots.animation import animate
 from rlctrl.plots.drawing import STYLE, file_kind, save, save_as, step_panel, tiles
-from rlctrl.plots.learning import cut_panel, e_q_panel, e_star_panel, fields_of, lyapunov_panel, spectrum_panel, td_panel, terms_panel
+from rlctrl.plots.learning import cut_panel, e_q_panel, e_star_panel, fields_of, lyapunov_panels, spectrum_panel, td_panel, terms_panel
 from rlctrl.plots.paths import returns_panel, signal_panels
 from rlctrl.plots.plant import caption, portrait, portrait_layout
 from rlctrl.plots.references import (
@@ -81,7 +81,7 @@ def _decomposed(reference, training, decomposition):
         "e_star": [5.0, 3.4, 1, partial(e_star_panel, decomposition)],
         "training": [7.0, 1.9, 1, tilde, partial(td_panel, training), partial(terms_panel, decomposition)],
         "excitation": [5.0, 3.6, 1, partial(spectrum_panel, decomposition)],
-        "lyapunov": [7.0, 2.3, 1, partial(lyapunov_panel, decomposition, True), partial(lyapunov_panel, decomposition, False)],
+        "lyapunov": [7.0, 2.3, 1, *lyapunov_panels(decomposition)],
         "error_budget": [5.0, 3.2, 1, partial(budget_panel, decomposition)],
         "convergence": [7.0, 2.3, 1, partial(theory_panel, decomposition), partial(rates_panel, decomposition)],
     }

@@ -139,6 +139,8 @@ def broken(points, *signals):
 def frame(ax, signal, whole=True):
     """Box as dotted lines; vertical limits: the data up to half a box outside, and the whole box if asked or a third of it is used."""
     (low, high), width = ax.dataLim.intervaly, signal.high - signal.low
+    if low > high:  # nothing was drawn
+        low = high = np.clip(0.0, signal.low, signal.high)
     if np.isfinite(width):
         low, high = np.clip((low, high), signal.low - 0.5 * width, signal.high + 0.5 * width)
         if whole or signal.periodic or high - low > width / 3:
@@ -150,18 +152,27 @@ def frame(ax, signal, whole=True):
     turns(ax.yaxis, signal)
 
 
+def mark_single_points(ax):
+    """Give lines of one point a mark, as they would show nothing."""
+    for line in ax.lines:
+        if line.get_marker() == "None" and np.isfinite(line.get_ydata()).sum() == 1:
+            line.set(marker="o", markersize=3, markeredgewidth=0)
+
+
 def along_steps(ax):
     """The steps of a training as abscissa, counted in full."""
+    mark_single_points(ax)
     ax.set_xlabel("step k")
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", THIN_SPACE).replace("-", "−"))
 
 
-def step_panel(step, label, curves, ax, columns=0, signed=False):
+def step_panel(step, label, curves, ax, columns=0, signed=False, **options):
+    """Curves {name: (K,)} over the steps of a training, with a legend of so many columns if any, and `options` of it."""
     for pen, (name, y) in zip(PENS, curves.items(), strict=False):
         ax.plot(step, y, label=name, **pen)
     ax.set_ylabel(label)
     along_steps(ax)
     scale(ax, "y", np.stack(list(curves.values())), signed)
     if columns:
-        legend(ax, columns)
+        legend(ax, columns, **options)

@@ -2,6 +2,7 @@
 
 import textwrap
 from dataclasses import replace
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -11,6 +12,7 @@ from rlctrl.plots.drawing import COLOURS, GREY, NO_BREAK, PENS, at, legend, numb
 from rlctrl.plots.references import at_once, map_plane, planes
 
 DOTS, SPECTRA, BINS = 1500, 5, 61  # data shown, snapshots shown, histogram edges
+ROUND_OFF = 1e-12  # of the largest |Q*|: e* below it is not drawn
 
 
 def fields_of(reference, training, decomposition):
@@ -47,13 +49,18 @@ def e_q_panel(d, ax, fields=None, block=0):
 def e_star_panel(d, ax):
     """(T11) Histograms of e* and its parts on common bins; the grey band is what the reference itself cannot resolve."""
     parts = np.stack([d.e_star, d.e_star_noise, d.e_star_policy])[:, d.counted]
+    ax.set(xlabel="part of the TD error", ylabel="transitions per bin")
+    if np.max(np.abs(parts)) <= ROUND_OFF * np.max(np.abs(d.q_star)):
+        ax.set(xticks=[], yticks=[])
+        ax.text(0.5, 0.5, "$e^*$ = 0 on all transitions, but for rounding", transform=ax.transAxes, ha="center", va="center")
+        return
     edges = np.linspace(parts.min(), max(parts.max(), parts.min() + 1e-12), BINS)
     for pen, label, e in zip(PENS, ("$e^*$", r"$e^*_\mathrm{noise}$", r"$e^*_\mathrm{policy}$"), parts, strict=False):
         counts, size = np.histogram(e, edges)[0], number(np.sqrt(np.mean(e**2)), 2)
         ax.stairs(np.where(counts > 0, counts, np.nan), edges, baseline=None, label=f"{label}, rms {size}", **pen)
     if (residual := d.reference_residual) > 1e-6 * np.ptp(parts):
         ax.axvspan(-residual, residual, color="0.88", linewidth=0, zorder=0, label=f"residual of V*: ±{number(residual, 2)}")
-    ax.set(xlim=edges[[0, -1]], xlabel="part of the TD error", ylabel="transitions per bin")
+    ax.set(xlim=edges[[0, -1]])
     scale(ax, "y", np.array([1, parts.shape[1]]))
     legend(ax, 2)
 
@@ -92,16 +99,22 @@ def spectrum_panel(d, ax):
     legend(ax, 2, title=f"M = {d.run.scheme.rows} transitions, p = {len(d.omega_star)} weights")
 
 
+def lyapunov_panels(d):
+    """The panels of T17: one for an update of which it says nothing."""
+    return [partial(lyapunov_panel, d, apart) for apart in ((True, False) if d.run.scheme.update == "gradient" else (False,))]
+
+
 def lyapunov_panel(d, apart, ax):
-    """(T17) The terms of the step identity, or their sum beside the measured change."""
-    t = d.terms
+    """(T17) The terms of the step identity, or their sum beside the measured change: that alone for an update other than T14."""
+    t, change = d.terms, r"measured $\|\tilde\omega_{k+1}\|^2-\|\tilde\omega_k\|^2$"
     terms = {
         r"$-2\lambda\tilde\omega^\top A\tilde\omega$": t.term_excitation, r"$-2\lambda\tilde\omega^\top b$": t.term_bias,
         r"$-2\lambda\tilde\omega^\top q$": t.term_remainder + t.term_lag, r"$\lambda^2\|A\tilde\omega+b+q\|^2$": t.term_square,
     }  # fmt: skip
-    if not apart:
-        change = r"measured $\|\tilde\omega_{k+1}\|^2-\|\tilde\omega_k\|^2$"
+    curves, title = terms if apart else {"sum of the terms": sum(terms.values())}, None
+    if d.run.scheme.update != "gradient":
+        curves, title = {change: t.decrease}, f"T17 splits this for T14 alone, not for {d.run.scheme.update}"
+    elif not apart:
         ax.plot(d.step, t.decrease, "o", color=COLOURS[1], markersize=4, markerfacecolor="none", label=change)
-    curves = terms if apart else {"sum of the terms": sum(terms.values())}
     ax.axhline(0, color=GREY, linewidth=0.6)
-    step_panel(d.step, "per step (symlog)", curves, ax, 4, signed=True)
+    step_panel(d.step, "per step (symlog)", curves, ax, 4, signed=True, title=title)

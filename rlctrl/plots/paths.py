@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from rlctrl.plots.drawing import GREY, PENS, broken, frame, legend, measured, scale
+from rlctrl.plots.drawing import GREY, PENS, broken, frame, legend, mark_single_points, measured, scale
 
 PATHS = 3  # shown per policy
 
@@ -23,6 +23,7 @@ def _signal_panel(trajectories, k, ax):
     for pen, (name, path) in zip(PENS, trajectories.items(), strict=False):
         pen = pen | {"label": name, "drawstyle": "steps-post" if k >= n else "default"}
         (_paths if single else _band)(ax, path.t, _living(path, k), signal, pen)
+    mark_single_points(ax)  # paths that had ended at the start
     frame(ax, signal, whole=k >= n)
     time = "sample k" if np.array_equal(path.t, np.arange(len(path.t))) else "t [s]"  # no sampling time, or one of 1 s
     ax.set(xlabel=time, ylabel=signal.label, xlim=path.t[[0, -1]])
@@ -48,8 +49,10 @@ def _paths(ax, t, values, signal, pen):
 
 
 def _band(ax, t, values, _, pen):
-    """Mean and 5–95 % band of the paths still alive."""
+    """Mean and 5–95 % band of the paths still alive; nothing where all had ended at the start."""
     alive = ~np.all(np.isnan(values), 0)
+    if not alive.any():
+        return
     t, values = t[alive], values[:, alive]
     low, high = np.nanpercentile(values, (5, 95), axis=0)
     ax.fill_between(t, low, high, color=pen["color"], alpha=0.15, linewidth=0, step="post" if pen["drawstyle"] == "steps-post" else None)

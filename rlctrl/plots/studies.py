@@ -73,11 +73,12 @@ def coverage_panel(c, pair, ax):
         color=COLOURS[1],
         alpha=0.7,
         markeredgewidth=0,
-        label=f"lacks data: {100 * c.share:.2g} %",
+        label=f"lacks data: {100 * c.share:.3g} %",
         **pen,
     )
     ax.plot(c.data[:, i], c.data[:, j], marker="x", color="black", alpha=0.6, label=f"{len(c.data)} data", **pen)
-    ax.plot(c.worst[:, i], c.worst[:, j], "s", color=COLOURS[3], markersize=5, markerfacecolor="none", label="farthest from data")
+    if len(c.worst):
+        ax.plot(c.worst[:, i], c.worst[:, j], "s", color=COLOURS[3], markersize=5, markerfacecolor="none", label="farthest from data")
     _axes(ax, [(c.states + c.inputs)[k] for k in pair])
     legend(ax, 2, markerscale=1.6)
 

@@ -51,7 +51,7 @@ def theory_panel(d, ax):
     ax.set_ylabel(r"$\|\tilde\omega\|$")
     along_steps(ax)
     scale(ax, "y", np.concatenate([b.norm, b.r_in, b.r_in_measured, b.r_out]), span=5)
-    if promised.any():
+    if promised.sum() > 1:  # an area over one step shows nothing
         top = np.where(np.isfinite(b.r_out), b.r_out, ax.get_ylim()[1])
         area = {"color": "0.9", "linewidth": 0, "zorder": 0, "label": "decrease promised (T18)"}
         ax.fill_between(d.step, np.minimum(b.r_in, top), top, where=promised, **area)

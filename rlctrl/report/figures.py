@@ -58,7 +58,8 @@ CAPTIONS = {
     "lyapunov": (
         "convergence",
         "Change of ‖ω̃‖² per step and its terms (T17)",
-        "Above the terms of the step identity, below their sum on top of the measured change: circles must lie on the line.",
+        "Above the terms of the step identity, below their sum on top of the measured change: circles must lie on the line. "
+        "Of updates other than T14 the change alone.",
     ),
     "convergence": (
         "convergence",
