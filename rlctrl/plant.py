@@ -98,8 +98,7 @@ class Plant(PlantExchange, PlantFigure):
     `states`, `inputs`: sequences of `Signal`, n and m of them. `drift(x, u, p)` returns n CasADi expressions per second; `diffusion(x, u,
     p)` n×q (per square root of a second; omitted: no noise). `update(x, u, w, p)` returns n, with `noise` the law of w. `params` are
     numbers or arrays, reached as `p.name`; `units` are theirs, by name; `source` says where the model comes from. Raises `InputError` for
-    wrong shapes, for a name that two of states, inputs and parameters share, for both or neither of `drift` and `update`, for units of
-    other names, and for dynamics not finite over the box.
+    wrong shapes, for both or neither of `drift` and `update`, for units of other names, and for dynamics not finite over the box.
     """
 
     name: str
@@ -148,8 +147,6 @@ class Plant(PlantExchange, PlantFigure):
                 self.noise is None, "noise", "goes with `update`; a diffusion is driven by Wiener noise", self.noise, "Use diffusion=…."
             )
         object.__setattr__(self, "params", {k: self._number(k, v) for k, v in dict(self.params).items()})
-        both = [name for name in self.params if name in names]
-        require(not both, "params", "must have other names than the states and inputs", both, "Rename one: formulas could mean either.")
         object.__setattr__(self, "units", {k: self._unit(k, v) for k, v in dict(self.units).items()})
         self._check_finite()
 
@@ -319,11 +316,8 @@ def closed(argument, symbols, value) -> ca.Function:
     try:
         return ca.Function(argument, symbols, [value])
     except RuntimeError:
-        foreign = [
-            s.name()
-            for s in ca.symvar(value)
-            if not any(s.name().startswith(k.name().split("_")[0]) for k in ca.symvar(ca.vertcat(*symbols)))
-        ]
+        own = {symbol.__hash__() for symbol in ca.symvar(ca.vertcat(*symbols))}
+        foreign = [symbol.name() for symbol in ca.symvar(value) if symbol.__hash__() not in own]
         raise InputError(f"`{argument}` must depend on its arguments only; got the free symbols {foreign}. Make them parameters.") from None
 
 

@@ -35,7 +35,10 @@ class Policy:
     @strict
     def clipped(self, low, high) -> "ClippedPolicy":
         """The same policy with its inputs clipped to [low, high], numbers or (m,)."""
-        return ClippedPolicy(self, require_numbers("low", low), require_numbers("high", high))
+        low, high = require_numbers("low", low), require_numbers("high", high)
+        fits = low.ndim <= 1 and high.ndim <= 1 and (low.size == high.size or 1 in (low.size, high.size)) and bool(np.all(low <= high))
+        require(fits, "low", "must be numbers, or one per input, not above `high`", (low.tolist(), high.tolist()), "Swap or mend them.")
+        return ClippedPolicy(self, low, high)
 
     @strict
     def __call__(self, x):

@@ -35,7 +35,8 @@ def quadratic(Q, R, N=None, x0=None, u0=None) -> Callable:
     Q, R = (np.diag(np.atleast_1d(a)) if a.ndim < 2 else a for a in (require_numbers("Q", Q), require_numbers("R", R)))
     n, m = len(Q), len(R)
     cross = np.zeros((n, m)) if N is None else require_numbers("N", N)
-    require(cross.size == n * m, "N", f"must have shape ({n}, {m})", cross.shape, "Give one row per state, one column per input.")
+    fits = cross.shape == (n, m) or (cross.ndim < 2 and cross.size == n * m and min(n, m) == 1)
+    require(fits, "N", f"must have shape ({n}, {m})", cross.shape, "Give one row per state, one column per input.")
     cross = cross.reshape(n, m)
     for name, a in (("Q", Q), ("R", R)):
         symmetric = a.ndim == 2 and a.shape[0] == a.shape[1] > 0 and bool(np.all(np.isfinite(a))) and np.allclose(a, a.T)

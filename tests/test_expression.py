@@ -118,6 +118,14 @@ def test_a_signal_hides_a_constant_of_its_name():
     assert rc.Problem(circle, expression("pi", "reward", circle), gamma=0.9, dt=0.1).reward([0.25], [0.0]) == 0.25
 
 
+def test_a_name_that_a_signal_and_a_parameter_share_is_refused_where_it_is_used():
+    sides = [rc.Signal("x", "1", -1, 1)], [rc.Signal("F", "N", -1, 1)]
+    cart = rc.Plant("cart", *sides, drift=lambda x, u, p: u - p.F * x, params={"F": 2.0})
+    with pytest.raises(rc.InputError, match=r"`reward` must not use a name that a signal and a parameter share; got \['F'\]"):
+        expression("-F**2", "reward", cart)
+    assert rc.Problem(cart, expression("-x**2", "reward", cart), gamma=0.9, dt=0.1).reward([0.5], [0.0]) == -0.25
+
+
 def refusal(text):
     """The message with which a formula is refused, when parsed or when a problem is made of it."""
     with pytest.raises(rc.InputError) as caught:

@@ -159,6 +159,7 @@ def grid_value(request):
 
 def test_values_on_grids_as_casadi_functions(grid_value):
     x = np.random.default_rng(0).uniform([-9, -8], [9, 8], (60, 2))  # the angle turns
+    x = np.concatenate([x, grid_value.grid.points(), [[np.pi, 0.5]]])
     expected = np.asarray(grid_value.at(x))
     np.testing.assert_allclose(np.array(as_casadi(grid_value)(x.T))[0], expected, atol=1e-12)
 

@@ -99,6 +99,11 @@ def test_the_time_limit_truncates_only():
     assert [env.step([0.0])[2:4] for _ in range(2)] == [(False, False), (False, True)]
 
 
+def test_a_start_turns_away_is_brought_into_the_box():
+    env = envs.Env(rc.Problem(**plants.defaults("pendulum")))
+    assert env.reset(options={"x": [0.5 + 6 * np.pi, 1.0]})[0] == pytest.approx([0.5, 1.0])
+
+
 def test_observations_as_cosine_and_sine_and_in_single_precision():
     env = gymnasium.make("rlctrl/Pendulum-v0", observation="sincos", dtype="float32").unwrapped
     observation, info = env.reset(seed=1)
@@ -131,6 +136,9 @@ def test_several_finite_inputs_and_a_mixture():
     assert env.action_space == gymnasium.spaces.MultiDiscrete([2, 3])
     env.reset()
     assert env.step([1, 0])[0] == [2.0]
+    for action in ([0, -1], [0, 3], [0, 0.7]):
+        with pytest.raises(rc.InputError, match=r"`action` must be 1 of MultiDiscrete"):
+            env.step(action)
     with pytest.raises(rc.InputError, match="must have inputs that are all finite or all continuous"):
         envs.Env(two_inputs(None))
 
@@ -162,11 +170,12 @@ def test_wrong_calls_are_refused():
         env.step([0.0])
     refused = (({"y": 1}, 'must be {"x": state}'), (3, 'must be {"x": state}'), (np.zeros(2), 'must be {"x": state}'))
     refused += (({"x": [1, 2]}, 'must hold "x" of shape'), ({"x": "here"}, "must be an array of numbers"))
+    refused += (({"x": [1.5]}, 'must hold "x" within the box'),)
     for options, said in refused:
         with pytest.raises(rc.InputError, match=said):
             env.reset(options=options)
     env.reset()
-    for action in ([1.0, 2.0], "up"):
+    for action in ([1.0, 2.0], "up", [np.nan]):
         with pytest.raises(rc.InputError, match="`action` must be 1 of Box"):
             env.step(action)
 

@@ -235,6 +235,7 @@ def test_a_state_that_turns():
     reward = lambda x, u: -(1 - ca.cos(x[0]) + u[0] ** 2)
     ref = rc.solve(rc.Problem(plant, reward, 0.9, 0.1), OpenLoop())
     np.testing.assert_allclose(ref.V([[3.0]]), ref.V([[3.0 - 2 * np.pi]]), atol=1e-7)
+    np.testing.assert_allclose(ref.Q([[3.0]], [[0.5]]), ref.Q([[3.0 + 40 * np.pi]], [[0.5]]), atol=1e-7)
     with pytest.raises(rc.InputError, match="one turn"):
         rc.solve(rc.Problem(plant, rc.quadratic([1], [1]), 0.9, 0.1), OpenLoop())
 

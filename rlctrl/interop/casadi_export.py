@@ -198,9 +198,11 @@ def _spline(grid, coefficients, x):
     table = np.asarray(coefficients).reshape(*grid.shape, -1)
     knots, inside = [], []
     for k, axis in enumerate(grid.axes):
-        nodes = np.asarray(axis.nodes)
+        nodes, spare = np.asarray(axis.nodes), 0
         knots.append(knots_of(nodes, axis.order, axis.period))
-        table = np.take(table, np.arange(len(knots[-1]) - axis.order - 1) % len(nodes), axis=k)
+        if axis.period is not None:  # one more on the left: CasADi counts what lies on the second knot twice at order 1
+            knots[-1], spare = np.insert(knots[-1], 0, knots[-1][len(nodes) - 1] - axis.period), 1
+        table = np.take(table, (np.arange(len(knots[-1]) - axis.order - 1) - spare) % len(nodes), axis=k)
         inside.append(x[k] if axis.period is None else float(nodes[0]) + _modulo(x[k] - float(nodes[0]), float(axis.period)))
     numbers = np.moveaxis(table, -1, 0).ravel(order="F").tolist()
     orders = [axis.order for axis in grid.axes]

@@ -43,7 +43,8 @@ OPERATORS = {
 def expression(text, argument, plant, inputs=True):
     """(x, u, p) → CasADi expression for a formula in the plant's signal and parameter names; without `inputs`, of the states only.
 
-    Raises `InputError` naming `argument` for a syntax error, an unknown name or a construct that is not arithmetic.
+    Raises `InputError` naming `argument` for a syntax error, an unknown name, one that a signal and a parameter share, or a construct that
+    is not arithmetic.
     """
     require(isinstance(text, str), argument, "must be a formula in quotes", text, 'Write e.g. "-theta**2".')
     tree = _parse(text, argument)
@@ -52,6 +53,10 @@ def expression(text, argument, plant, inputs=True):
         _check(tree, argument, (*signals, *plant.params, *CONSTANTS))
     except RecursionError:
         raise InputError(f"`{argument}` must not nest so deep; got {text[:60]!r}…. Write the reward in Python instead.") from None
+
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    shared = sorted(used.intersection(signals, plant.params))
+    require(not shared, argument, "must not use a name that a signal and a parameter share", shared, "Rename the parameter.")
 
     def function(x, u, p):
         entries = [*(x[k] for k in range(plant.n)), *(u[k] for k in range(plant.m if inputs else 0))]

@@ -115,13 +115,15 @@ class Translation:
         """Inputs (N, m) of actions; beyond the bounds they are clipped."""
         signals = self.problem.plant.inputs
         try:
-            if isinstance(self.actions, spaces.Box):
-                return np.clip(np.asarray(actions, float).reshape(count, len(signals)), *box(signals))
-            index = np.asarray(actions, int).reshape(count, len(signals))
-            return np.stack([np.asarray(s.values)[index[:, k]] for k, s in enumerate(signals)], 1)
-        except (TypeError, ValueError, IndexError):
-            require(False, "action", f"must be {count} of {self.actions}", actions, "Use env.action_space.sample().")
-            raise
+            given = np.asarray(actions, float).reshape(count, len(signals))
+        except (TypeError, ValueError):
+            given = np.full((count, len(signals)), np.nan)
+        counts = np.array([len(s.values or ()) for s in signals])  # of numbered values
+        known = np.isfinite(given) & ((counts == 0) | ((given == np.floor(given)) & (given >= 0) & (given < counts)))
+        require(bool(np.all(known)), "action", f"must be {count} of {self.actions}", actions, "Use env.action_space.sample().")
+        if isinstance(self.actions, spaces.Box):
+            return np.clip(given, *box(signals))
+        return np.stack([np.asarray(s.values)[given[:, k].astype(int)] for k, s in enumerate(signals)], 1)
 
     def draw(self, rng, count):
         """Initial states (N, n): of x0, or uniform over the box (±1 where it has no bound), never where the problem ends at once."""
@@ -147,7 +149,11 @@ class Translation:
         x = require_numbers("options", options["x"])
         fits = x.shape in (shape, shape[1:]) and bool(np.all(np.isfinite(x)))
         require(fits, "options", f'must hold "x" of shape {shape[1:]} or {shape}', x.shape, "Give one state per environment.")
-        return np.broadcast_to(x, shape).copy()
+        (low, high), kernel = box(self.problem.plant.states), self.problem.kernel
+        x = np.where((x >= low) & (x <= high), x, kernel.wrap(np.broadcast_to(x, shape)))
+        off = self.problem.exit == "clip" and bool(np.any(kernel.outside(x)))
+        require(not off, "options", 'must hold "x" within the box of the states, which exit="clip" never leaves', x.tolist(), "Move it in.")
+        return x
 
 
 class Env(gymnasium.Env):

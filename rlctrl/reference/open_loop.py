@@ -31,7 +31,7 @@ SECONDS, FEWEST = 20.0, 9  # a table of many points may take, and the points it 
 
 def _table(shooting, fixed, points):
     """Rows (value, slope, first input) at points (..., n) or (..., n+m). Raises `NotConverged` naming the points that failed."""
-    points = np.asarray(points, float)
+    points = shooting.wrapped(np.asarray(points, float))
     answers = [answer(shooting, tuple(point.tolist()), fixed) for point in points.reshape(-1, points.shape[-1])]
     failed = [(k, answer) for k, answer in enumerate(answers) if isinstance(answer, str)]
     if failed:
@@ -214,6 +214,7 @@ class OpenLoop:
             gamma=problem.gamma,
             inputs=pair(problem.plant.inputs),
             walls=_turning(problem, low, high) if problem.exit == "clip" else (nowhere, tuple(-a for a in nowhere)),
+            turns=(tuple(finite_box(problem.plant.states)[0].tolist()), tuple(_periods(problem.plant).tolist())),
             gain=_gain(problem),
             tolerance=float(self.tolerance),
             horizon=int(self.horizon),
@@ -225,6 +226,11 @@ def _turning(problem, low, high):
     """The box of the states, open where they turn."""
     turns = np.array([s.periodic for s in problem.plant.states])
     return tuple(np.where(turns, -np.inf, low).tolist()), tuple(np.where(turns, np.inf, high).tolist())
+
+
+def _periods(plant):
+    """Periods of the states (n,), 0 of those that do not turn."""
+    return np.array([s.high - s.low if s.periodic else 0.0 for s in plant.states])
 
 
 def _gain(problem):
@@ -252,7 +258,7 @@ def _check(problem):
     spread = kernel.update(x[:, None], u[:, None], nodes, kernel.p) - kernel.update(x, u, plant.law.mean, kernel.p)[:, None]
     moved = float(jnp.max(jnp.abs(spread)))
     require(moved <= 1e-12, "plant", "must be without noise for OpenLoop", f"noise moves x_+ by {moved:.2g}", "Use rc.GridDP.")
-    turn = np.array([s.high - s.low if s.periodic else 0.0 for s in plant.states])
+    turn = _periods(plant)
     if np.any(turn):
         gap = kernel.update(x + turn, u, plant.law.mean, kernel.p) - turn - kernel.update(x, u, plant.law.mean, kernel.p)
         change = float(max(jnp.max(jnp.abs(gap)), jnp.max(jnp.abs(kernel.reward(x + turn, u) - kernel.reward(x, u)))))

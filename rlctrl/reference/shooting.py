@@ -35,7 +35,8 @@ OFF = 1e-6  # distance, relative to 1 + |x|, by which a path may miss the true p
 class Shooting:
     """Everything that defines the programmes, hashable: Φ and r with their parameters, boxes, start gain (rows of K, x0, u0), settings.
 
-    `walls` is the box onto which states are projected, infinite where they are not.
+    `walls` is the box onto which states are projected, infinite where they are not; `turns` the lower bounds of the states and the periods
+    of those that turn, 0 for the others.
     """
 
     update: JaxFunction
@@ -45,6 +46,7 @@ class Shooting:
     gamma: float
     inputs: tuple
     walls: tuple
+    turns: tuple
     gain: tuple
     tolerance: float
     horizon: int
@@ -57,6 +59,12 @@ class Shooting:
     @property
     def m(self):
         return self.update.sizes[1]
+
+    def wrapped(self, points):
+        """Points (..., n) or (..., n+m) with the states that turn in their box."""
+        (low, period), x = np.array(self.turns), points[..., : self.n]
+        turns = np.floor((x - low) / np.where(period > 0, period, np.inf))
+        return np.concatenate([x - turns * period, points[..., self.n :]], -1)
 
 
 def _begun(shooting, start, steps, fixed):
