@@ -82,7 +82,7 @@ def _gauss_newton(network, objective, rate, omega, target, t, state):
     loss = jnp.sum(mass * e**2)
     tried = attempt(omega, H, slope, loss, cost, calmed(state.damping, loss > WORSE * state.left))
     moved = jnp.where(tried.better, omega + rate * (tried.omega - omega), omega)
-    left = loss - jnp.where(tried.better, tried.gained, 0.0)
+    left = loss - jnp.where(tried.better, rate * (2 - rate) * tried.gained, 0.0)  # of a parabola along the step
     return Update(moved, state._replace(count=state.count + 1, damping=tried.damping, left=left), e, tried.better)
 
 
