@@ -3,7 +3,7 @@
 Each recipe returns (problem, method): `rc.solve(problem, method)` verifies V* by its residual before it hands out the exact `Reference`.
 
 - `discrete`: any discrete-time kernel, bounded inputs, any V. With A(x,u) = −½[(u−μ)ᵀM(u−μ) − (clip μ−μ)ᵀM(clip μ−μ)] ≤ 0 the reward
-  r = V + A − γ E V(X_+) has Q* = V + A and the optimal input clip(μ).
+  r = V + A − γ E V(X_+) has Q* = V + A and the optimal input clip(μ), if M is diagonal or no bound is active.
 - `continuous`: continuous time, control-affine, cost q(x) + uᵀRu with q = ρV_c + … from a chosen cost-to-go V_c (Doyle, Primbs,
 Shapiro & Nevistić 1996).
 - `stochastic`: s_+ = H^{-1/2} S(s) (P − Q)^{1/2} s + G a + w with V = −sᵀPs − γ/(1−γ) tr(PΣ) for any orthogonal S(s)
@@ -29,10 +29,18 @@ def discrete(plant: Plant, V: Callable, policy: Callable, curvature, gamma, dt=N
     `curvature` (m, m).
 
     The expectation in the reward is the quadrature of that order per channel: exact for polynomial V, else choose it high. `options` go
-    to `Problem`. The exit rule must be "free" (the default here): a clipped state would change the expectation.
+    to `Problem`. The exit rule must be "free" (the default here) and there may be no target: a clipped state, or an end, would change the
+    expectation. `curvature` must be diagonal where inputs have bounds, which are then kept one by one. Raises `InputError` otherwise, and
+    for inputs of finitely many values.
     """
     _check_exit(options)
     M = _matrix("curvature", curvature, (plant.m, plant.m), definite=True)
+    apart = np.array_equal(M, np.diag(np.diag(M))) or not np.any(np.isfinite(box(plant.inputs)))
+    require(apart, "curvature", "must be diagonal where inputs have bounds", M.tolist(), "Use a diagonal, or inputs without bounds.")
+    finite = [s.name for s in plant.inputs if s.values]
+    require(not finite, "plant", "must have continuous inputs", finite, "Give them bounds instead of values.")
+    ends = sorted({"target", "exit_value"}.intersection(options))
+    require(not ends, "options", "must not let the problem end", ends, "Leave them out.")
     for argument, function, size in (("V", V, 1), ("policy", policy, plant.m)):
         _expressions(argument, function, plant.symbols()[0], (size, 1))
     low, high = box(plant.inputs)

@@ -10,7 +10,7 @@ import numpy as np
 
 import rlctrl as rc
 from rlctrl.analysis.slices import LEAST, MOST, slices
-from rlctrl.plant import finite_box
+from rlctrl.plant import box, finite_box
 
 PACKAGES = ("casadi", "jax", "numpy", "scipy", "control", "matplotlib")
 
@@ -108,7 +108,9 @@ def run_slices(run: Any) -> dict[str, np.ndarray]:
     """What the slice viewer of the report shows of a run that has a reference: Q*, Q̂ and its best fit, V*, π*."""
     training, of_z, of_x = run.training, {}, {}
     if training is not None:
-        of_z["q_trained"], of_x["policy_critic"] = training.Q, training.greedy
+        of_z["q_trained"] = training.Q
+        if np.all(np.isfinite(box(training.problem.plant.inputs))):  # else there is no greedy policy
+            of_x["policy_critic"] = training.greedy
         if run.decomposition is not None:
             of_z["q_best"] = replace(training, weights=run.decomposition.omega_star).Q
     return slices_of(run.experiment, run.reference, of_z, of_x)

@@ -12,6 +12,8 @@ from typing import Any
 
 from rlctrl.errors import InputError, first_line, require, strict
 
+MODULE = "rlctrl_own_plant"  # name of the file as a module, lest it stand for another
+
 
 def function_of(folder, file, name="plant") -> Callable:
     """The function `name` of the Python file `file` in `folder`, which may import modules beside it. Whatever the file or the function
@@ -33,10 +35,10 @@ def function_of(folder, file, name="plant") -> Callable:
 
 def _module(path):
     """The file, run as a module of its own."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(MODULE, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[MODULE] = importlib.util.module_from_spec(spec)  # where dataclasses look it up
     spec.loader.exec_module(module)
     return module
 
@@ -63,7 +65,8 @@ def _beside(folder):
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        with contextlib.suppress(ValueError):  # the file may have taken it out
+            sys.path.remove(str(folder))
         found = {name for name in set(sys.modules) - before if _stands_in(folder, name)}
         for name in [name for name in sys.modules if name.partition(".")[0] in found]:
             del sys.modules[name]
@@ -71,7 +74,8 @@ def _beside(folder):
 
 def _stands_in(folder, name):
     """Whether a module that was imported is a file or a package of the folder."""
-    return getattr(sys.modules[name], "__file__", None) in (str(folder / f"{name}.py"), str(folder / name / "__init__.py"))
+    module = sys.modules[name]
+    return getattr(module, "__file__", None) == str(folder / f"{name}.py") or str(folder / name) in getattr(module, "__path__", ())
 
 
 def _line(error, name):

@@ -254,6 +254,29 @@ def test_a_plant_file_may_import_what_lies_beside_it(here):
     assert not [name for name in sys.modules if name.startswith("parts")]
 
 
+def test_a_training_whose_input_has_no_bound_leaves_its_folder(here):
+    """It has no greedy policy for the slices."""
+    (here / "ball.py").write_text(OWN.replace('"N", -1, 1', '"N"'))
+    (here / "f.toml").write_text(own() + '[decomposition]\nmeasure = "visited"\n')
+    assert main(["train", "f.toml", "--out", "out", "-q"]) == 0
+    with np.load(here / "out" / "slices.npz") as found:
+        assert "q_trained" in found
+        assert "policy_critic" not in found
+
+
+def test_packages_without_a_file_are_forgotten_too_and_dataclasses_find_their_module(here):
+    for mass in (1.0, 2.0):
+        folder = here / f"of_{mass}"
+        (folder / "parts").mkdir(parents=True)
+        (folder / "parts" / "mass.py").write_text(f"MASS = {mass}")
+        head = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom parts.mass import MASS\n"
+        classes = "@dataclass\nclass Size:\n    kg: float = MASS\n"
+        (folder / "ball.py").write_text(f"{head}{OWN.replace('mass=1.0', 'mass=MASS')}{classes}")
+        (folder / "f.toml").write_text(own())
+        assert experiment.load(folder / "f.toml").problem.plant.params == {"mass": mass}
+    assert not [name for name in sys.modules if name.startswith("parts")]
+
+
 def test_a_formula_may_not_have_the_name_of_a_policy_of_the_run(here, capsys):
     names = ["reference", "lqr", "lqr_clipped", "mpc", "critic", "actor", "dp", "hjb", "spectral"]
     formulas = "".join(f'{name} = "-x1"\n' for name in names)

@@ -227,6 +227,27 @@ def test_inside_a_target_the_value_is_the_exit_value():
         rc.solve(problem, known(2.0))
 
 
+def test_the_residual_of_ended_states_is_that_of_the_exit_value():
+    plant = rc.Plant("fall", [rc.Signal("x", "m", -1, 1)], [rc.Signal("u", "1", -1, 1)], update=lambda x, u, w, p: 0.5 * x)
+    reward = lambda x, u: -0.775 * x[0] ** 2 - u[0] ** 2
+    problem = rc.Problem(plant, reward, 0.9, target=lambda x: x[0], exit_value=lambda x: -3 * x[0])
+    ref = rc.solve(problem, rc.Exact(V=lambda x: ca.if_else(x[0] <= 0, -3 * x[0], -(x[0] ** 2)), policy=lambda x: 0 * x))
+    assert ref.certify() <= 1e-12
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"curvature": [[1.0, 0.9], [0.9, 1.0]]}, "`curvature` must be diagonal where inputs have bounds"),
+    ({"target": lambda x: x[0]}, r"`options` must not let the problem end; got \['target'\]"),
+    ({"values": (-1, 1)}, "`plant` must have continuous inputs"),
+])  # fmt: skip
+def test_problems_of_which_the_recipe_does_not_hold_are_refused(options, said):
+    options = {"curvature": np.eye(2)} | options
+    inputs = [rc.Signal("u", "1", -1, 1), rc.Signal("v", "1", -1, 1, values=options.pop("values", None))]
+    plant = rc.Plant("two", [rc.Signal("x", "m", -1, 1)], inputs, update=lambda x, u, w, p: 0.5 * x + 0.1 * (u[0] + u[1]))
+    with pytest.raises(rc.InputError, match=said):
+        converse.discrete(plant, lambda x: -(x[0] ** 2), lambda x: ca.vertcat(2 * x[0], -x[0]), options.pop("curvature"), 0.95, **options)
+
+
 def test_with_hjb_q_is_the_backup():
     with pytest.raises(rc.InputError, match="`Q` must be left out with hjb=True"):
         rc.Exact(V=lambda x: x[0], policy=nothing, Q=lambda x, u: x[0], hjb=True)

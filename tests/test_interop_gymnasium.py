@@ -73,6 +73,7 @@ def test_beyond_its_bounds_an_action_is_clipped_and_a_state_projected():
     env.reset(options={"x": [0.5]})
     x, _, terminated, _, info = env.step([7.0])
     assert (x[0], terminated, info["left"]) == (1.0, False, True)
+    assert env.step([-np.inf])[0] == [-1.0]
 
 
 def test_an_absorbing_exit_terminates_and_pays_what_simulate_counts():

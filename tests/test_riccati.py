@@ -353,6 +353,14 @@ def test_where_the_problem_ends_no_error_is_stated(end, about):
     assert any(note.startswith("Riccati knows no end") for note in ref.notes)
 
 
+def test_with_inputs_of_finitely_many_values_no_error_is_stated():
+    states, inputs = [rc.Signal("x", "1", -1, 1)], [rc.Signal("u", "1", values=(-1, 1))]
+    plant = rc.Plant("switch", states, inputs, update=lambda x, u, w, p: 0.5 * x + 0.1 * u)
+    ref = rc.solve(rc.Problem(plant, rc.quadratic(1, 1), 0.9), rc.Riccati())
+    assert (ref.error, ref.error_kind, set(ref.error_terms)) == (np.inf, "estimated", {"finite_inputs"})
+    assert not any("respects" in note for note in ref.notes)
+
+
 def test_note_warns_of_a_closed_loop_unstable_without_discount():
     problem = regulator([[1.2]], [[1.0]], [0.01], [1.0], 0.5)
     ref = rc.solve(problem, rc.Riccati())

@@ -1,6 +1,7 @@
 """Targets, update rules, data, actor and checkpoints of a training: identities, slow loops written out, bias where theory says so."""
 
 import copy
+import re
 import subprocess
 import sys
 import time
@@ -468,6 +469,32 @@ def test_of_several_seeds_all_are_kept_when_one_diverges(lqr):
     with pytest.raises(rc.NotConverged) as caught:
         trained(lqr, rate=1e150, steps=200, seed=[1, 2])
     assert [run.seed for run in caught.value.partial] == [1, 2]
+    assert not any(run.finished for run in caught.value.partial)
+
+
+def test_a_sound_training_that_stops_with_another_seed_says_so():
+    """At λ = 1 of eight seeds one diverges."""
+    plant = rc.Plant(
+        "drift", [rc.Signal("x", "1", -2, 2)], [rc.Signal("u", "1", -1, 1)], drift=lambda x, u, p: -x + u, diffusion=lambda x, u, p: 0.3
+    )
+    noisy = rc.Problem(plant, lambda x, u: -(x[0] ** 2 + 0.1 * u[0] ** 2), gamma=0.9, dt=0.1)
+    with pytest.raises(rc.NotConverged, match=r"Seed \d: Training diverged") as caught:
+        rc.train(noisy, rc.Critic(hidden=4), lambda x: -0.5 * x, rc.ReplayTD(memory=64, rate=1.0), steps=4000, seed=range(8))
+    said = [run.message for run in caught.value.partial if not run.message.startswith("Training diverged")]
+    assert said
+    assert all(re.match(r"Stopped after step \d+, as the training of seed \d had to", message) for message in said)
+
+
+@pytest.mark.parametrize("kind", ["clipped", "mlp"])
+@pytest.mark.parametrize("improve", ["greedy", "gradient"])
+def test_an_actor_of_an_input_with_one_bound_leaves_it(kind, improve):
+    plant = rc.Plant("flow", [rc.Signal("x", "1", -2, 2)], [rc.Signal("u", "1", 1, np.inf)], drift=lambda x, u, p: -x + u)
+    goal = rc.Problem(plant, lambda x, u: -((x[0] - 1.5) ** 2) - 0.05 * (u[0] - 1.5) ** 2, gamma=0.9, dt=0.1)
+    scheme = rc.ReplayTD(renew=25, memory=128, update="gauss-newton", horizon=5, gradient="semi", refresh=5)
+    run = rc.train(goal, rc.Critic(hidden=(), features="polynomial"), rc.Actor(kind, improve=improve, hidden=4), scheme, steps=200)
+    u = run.policy(np.linspace(-2, 2, 21)[:, None])
+    assert np.min(u) >= 1
+    assert np.max(u) > 1.2
 
 
 @pytest.mark.parametrize(("hidden", "scheme", "said"), [

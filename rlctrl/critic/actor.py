@@ -36,10 +36,10 @@ class Actor:
     """A policy to be learned beside the critic.
 
     `kind`: "linear" (u = −Kx + k), "clipped" (the same, clipped to the input box) or "mlp" (`hidden` units of `activation`, one network per
-    input, its output saturated by tanh to the box, clipped where it has a single bound). `gain`: the first K (m, n) of a linear kind
-    (default 0). `improve`: "greedy" or "gradient". `rate` of Adam, for the latter. `every`: critic updates between two improvements
-    (default: `renew` of the scheme, or its `restart`). `iterations` of one improvement. Raises `InputError` for values outside these
-    meanings.
+    input, its output saturated by tanh to the box, by softplus to a single bound). `gain`: the first K (m, n) of a linear kind (default
+    0); a clipped one begins within its box at the centre of the states. `improve`: "greedy" or "gradient". `rate` of Adam, for the
+    latter. `every`: critic updates between two improvements (default: `renew` of the scheme, or its `restart`). `iterations` of one
+    improvement. Raises `InputError` for values outside these meanings.
     """
 
     kind: str = "mlp"
@@ -85,7 +85,8 @@ class Actor:
     def _linear(self, features, plant):
         gain = np.zeros((plant.m, plant.n)) if self.gain is None else np.array(self.gain)
         require(gain.shape == (plant.m, plant.n), "gain", f"must have shape ({plant.m}, {plant.n})", gain.shape, "Pass K of u = −Kx.")
-        return -np.column_stack([gain @ features.centre, gain * features.scale])
+        centre = -gain @ features.centre
+        return np.column_stack([np.clip(centre, *box(plant.inputs)) if self.kind == "clipped" else centre, -gain * features.scale])
 
 
 def _initial(network, m, key):
@@ -95,8 +96,8 @@ def _initial(network, m, key):
 @record(arrays=("network", "theta", "low", "high"), static=("saturation",))
 @dataclass(frozen=True, eq=False)
 class ActorPolicy(Policy):
-    """p^θ: one network per input with weights `theta` (m, p), its output saturated: "none", "clip", or "tanh" (where the input has both
-    bounds; otherwise it is clipped to what it has)."""
+    """p^θ: one network per input with weights `theta` (m, p), its output saturated: "none", "clip", or "tanh" (between two bounds; beside a
+    single one by softplus)."""
 
     network: Network
     theta: Any
@@ -116,21 +117,25 @@ class ActorPolicy(Policy):
         """Input j of a network output v (...)."""
         if self.saturation == "none":
             return v
-        low, high, boxed, middle, half = self._box(j)
-        return jnp.where(boxed, middle + half * jnp.tanh(v), jnp.clip(v, low, high))
+        low, high = jnp.asarray(self.low)[j], jnp.asarray(self.high)[j]
+        if self.saturation == "clip":
+            return jnp.clip(v, low, high)
+        below, above = jnp.isfinite(low), jnp.isfinite(high)
+        least, most = jnp.where(below, low, 0.0), jnp.where(above, high, 0.0)
+        squeezed = 0.5 * (least + most) + 0.5 * (most - least) * jnp.tanh(v)
+        single = jnp.where(below, least + jax.nn.softplus(v), jnp.where(above, most - jax.nn.softplus(-v), v))
+        return jnp.where(below & above, squeezed, single)
 
     def slope(self, v, j):
         """Derivative of `saturated` by v."""
         if self.saturation == "none":
             return jnp.ones_like(v)
-        low, high, boxed, _, half = self._box(j)
-        return jnp.where(boxed, half * (1 - jnp.tanh(v) ** 2), jnp.where((v > low) & (v < high), 1.0, 0.0))
-
-    def _box(self, j):
-        """Bounds of input j, whether tanh is stretched between them, and the middle and half the width of that box."""
         low, high = jnp.asarray(self.low)[j], jnp.asarray(self.high)[j]
-        boxed = jnp.isfinite(high - low) & (self.saturation == "tanh")
-        return low, high, boxed, jnp.where(boxed, 0.5 * (low + high), 0.0), jnp.where(boxed, 0.5 * (high - low), 1.0)
+        if self.saturation == "clip":  # 1 on the bound: what begins there can leave it
+            return jnp.where((v >= low) & (v <= high), 1.0, 0.0)
+        below, above = jnp.isfinite(low), jnp.isfinite(high)
+        single = jnp.where(below, jax.nn.sigmoid(v), jnp.where(above, jax.nn.sigmoid(-v), 1.0))
+        return jnp.where(below & above, 0.5 * (high - low) * (1 - jnp.tanh(v) ** 2), single)
 
     def at(self, theta) -> "ActorPolicy":
         """The same policy with other weights."""
@@ -149,15 +154,15 @@ def first_actor_state(policy) -> ActorState:
     return ActorState(jnp.asarray(policy.theta), first_state("adam", np.size(policy.theta)))
 
 
-def improved(actor, policy, q, x, weight, inputs, spread, state: ActorState) -> ActorState:
+def improved(actor, policy, q, x, weight, inputs, deviation, state: ActorState) -> ActorState:
     """θ after one improvement through Q̂ at states x (N, n), weighted (N,); greedy targets are searched in `inputs` or, without them, within
-    REACH times `spread` (m,), that of the exploration, of p^θ(x)."""
+    REACH times `deviation` (m,), that of the exploration, of p^θ(x)."""
     seen = np.linspace(0, len(x) - 1, min(len(x), STATES)).astype(int)
     x, weight = x[seen], weight[seen]
     if actor.improve == "gradient":
         return _ascended(actor, policy, q, x, weight, state)
     search = lambda: maximise(lambda u: q.at(x[:, None, :], u), inputs)[0]
-    best = search() if inputs is not None else _newton(policy.at(state.theta), q, x, REACH * spread)
+    best = search() if inputs is not None else _newton(policy.at(state.theta), q, x, REACH * deviation)
     return state._replace(theta=_fitted(actor, policy, x, weight, best, state.theta))
 
 

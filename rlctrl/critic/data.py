@@ -58,7 +58,7 @@ class Source:
         return {"sample": 1, "double": 2, "antithetic": 2}.get(self.target, len(self.shares))
 
     @property
-    def spread(self):
+    def deviation(self):
         """Standard deviation of the exploration, per input (m,)."""
         width = self.u_high - self.u_low
         return self.exploration * jnp.where(jnp.isfinite(width), 0.5 * width, 1.0)
@@ -76,7 +76,7 @@ class Source:
     def explore(self, key, u):
         """p^θ(x) plus noise on continuous inputs, no further out of the box than it was; a random value now and then on finite ones."""
         noise_key, pick_key = jax.random.split(key)
-        moved = u + self.spread * jax.random.normal(noise_key, u.shape)
+        moved = u + self.deviation * jax.random.normal(noise_key, u.shape)
         return self._snapped(jnp.clip(moved, jnp.minimum(u, self.u_low), jnp.maximum(u, self.u_high)), pick_key, self.exploration, u)
 
     def _snapped(self, u, key, chance, otherwise=None):

@@ -179,7 +179,7 @@ class Loop:
             return None
         n = self.source.low.shape[0]
         q = CriticQ(self.network, omega)
-        better = lambda: improved(self.actor, self.policy, q, memory.z[:, :n], memory.t.weight, self.inputs, self.source.spread, state)
+        better = lambda: improved(self.actor, self.policy, q, memory.z[:, :n], memory.t.weight, self.inputs, self.source.deviation, state)
         return jax.lax.cond((k + 1) % self.plan.every == 0, better, lambda: state)
 
 

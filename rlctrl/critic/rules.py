@@ -26,7 +26,7 @@ class RuleState(NamedTuple):
     second: Any
     count: Any
     damping: Damping
-    left: Any
+    cost_left: Any
 
 
 class Update(NamedTuple):
@@ -80,10 +80,10 @@ def _gauss_newton(network, objective, rate, omega, target, t, state):
     moves = (state.count > 0) | (jnp.arange(len(omega)) < network.shapes[0][0])
     H, slope = jnp.where(moves[:, None] & moves, H, 0.0), jnp.where(moves, slope, 0.0)
     loss = jnp.sum(mass * e**2)
-    tried = attempt(omega, H, slope, loss, cost, calmed(state.damping, loss > WORSE * state.left))
+    tried = attempt(omega, H, slope, loss, cost, calmed(state.damping, loss > WORSE * state.cost_left))
     moved = jnp.where(tried.better, omega + rate * (tried.omega - omega), omega)
-    left = loss - jnp.where(tried.better, rate * (2 - rate) * tried.gained, 0.0)  # of a parabola along the step
-    return Update(moved, state._replace(count=state.count + 1, damping=tried.damping, left=left), e, tried.better)
+    cost_left = loss - jnp.where(tried.better, rate * (2 - rate) * tried.gained, 0.0)  # of a parabola along the step
+    return Update(moved, state._replace(count=state.count + 1, damping=tried.damping, cost_left=cost_left), e, tried.better)
 
 
 def normal_equations(network, objective, omega, t, e):

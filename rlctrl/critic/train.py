@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -109,7 +109,7 @@ def train(
     Equal arguments (`seed` too) give equal bits. Several seeds, `seed=range(8)`, run at once and give a tuple of trainings. `checkpoint`: a
     file to which the run writes its state now and then and from which it goes on if it exists, to the same bits. `progress` shows a bar.
     Raises `NotConverged` as soon as weights or squared TD errors are not finite; the training up to there, with the last finite weights,
-    is its `.partial` (of several seeds the tuple of all, each `finished` or not). Raises `InputError` when restarts have no finite box to
+    is its `.partial` (of several seeds, which stop together, the tuple of all). Raises `InputError` when restarts have no finite box to
     draw from, and for a checkpoint of another run.
     """
     scheme = ReplayTD() if scheme is None else scheme
@@ -127,11 +127,20 @@ def train(
     state, rows = _run(loop, scheme, state, steps, several, store, progress)
     cut = [jax.tree.map(lambda a, k=k: a[k], (state, rows)) for k in range(len(seeds))] if several else [(state, rows)]
     found = tuple(_training(problem, critic, scheme, loop, state, rows, steps, s) for (state, rows), s in zip(cut, seeds, strict=True))
-    result = found if several else found[0]
-    for training in found:
-        if not training.finished:
-            raise NotConverged(training.message, result)
-    return result
+    bad = [training for training in found if not training.finished]
+    if bad and several:
+        found = tuple(replace(training, message=_cut_short(training, bad), finished=False) for training in found)
+        raise NotConverged(f"Seed {bad[0].seed}: {bad[0].message}", found)
+    if bad:
+        raise NotConverged(bad[0].message, bad[0])
+    return found if several else found[0]
+
+
+def _cut_short(training, bad):
+    """Message of one of several trainings that stopped together because of the `bad` ones."""
+    if not training.finished:
+        return training.message
+    return f"Stopped after step {training.snapshots.step[-1]}, as the training of seed {bad[0].seed} had to."
 
 
 def _check_room(loop, scheme, seeds):

@@ -150,9 +150,13 @@ def _policy(policy, x):
 
 
 def _saturated(kind, v, low, high):
-    if kind == "tanh" and np.isfinite(high - low):
+    if kind != "tanh":
+        return v if kind == "none" else _clipped(v, low, high)
+    if np.isfinite(high - low):
         return 0.5 * (low + high) + 0.5 * (high - low) * ca.tanh(v)
-    return v if kind == "none" else _clipped(v, low, high)
+    if np.isfinite(low):
+        return low + ACTIVATIONS["softplus"](v)
+    return high - ACTIVATIONS["softplus"](-v) if np.isfinite(high) else v
 
 
 def _clipped(u, low, high):

@@ -119,7 +119,7 @@ class Translation:
         except (TypeError, ValueError):
             given = np.full((count, len(signals)), np.nan)
         counts = np.array([len(s.values or ()) for s in signals])  # of numbered values
-        known = np.isfinite(given) & ((counts == 0) | ((given == np.floor(given)) & (given >= 0) & (given < counts)))
+        known = ~np.isnan(given) & ((counts == 0) | ((given == np.floor(given)) & (given >= 0) & (given < counts)))
         require(bool(np.all(known)), "action", f"must be {count} of {self.actions}", actions, "Use env.action_space.sample().")
         if isinstance(self.actions, spaces.Box):
             return np.clip(given, *box(signals))

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.errors import NotConverged, require, require_points, require_together, require_whole, strict
@@ -113,10 +114,10 @@ class Reference(Result):
     @strict
     def bellman_residual(self, x, inputs=41) -> np.ndarray:
         """max_u Q(x,u) − V(x), shape (...), at states x (..., n), the maximum searched from `inputs` candidates a side: where an input has
-        no bounds, in three times the range that the policy takes at these states."""
+        no bounds, in three times the range that the policy takes at these states. Where the problem has ended, exit value less V."""
         x = require_points("x", x, len(self.states))
         points = x.reshape(-1, len(self.states))
-        found = _residual(self.q, self.value, input_set(self._searched(points), inputs), points)
+        found = _residual(self.kernel, self.q, self.value, input_set(self._searched(points), inputs), points)
         return np.asarray(found).reshape(x.shape[:-1])
 
     def affordable(self, points):
@@ -165,8 +166,10 @@ def _gradient(value, x):
 
 
 @jax.jit
-def _residual(q, value, inputs, x):
-    return maximise(lambda u: q.at(x[:, None, :], u), inputs)[1] - value.at(x)
+def _residual(kernel, q, value, inputs, x):
+    v = value.at(x)
+    gap = maximise(lambda u: q.at(x[:, None, :], u), inputs)[1] - v
+    return jnp.where(kernel.ended(x), kernel.exit_value(x) - v, gap) if kernel.can_end else gap
 
 
 @strict

@@ -60,8 +60,9 @@ class Riccati:
     `dt`); their V differ from the sampled one by what Euler–Maruyama and r = ℓ·dt leave out. Additive and multiplicative noise, affine
     drift, linear and cross terms are all included. The input box and the exit rule are ignored, as LQR does; `notes` says on which part
     of the state box the gain respects the inputs. The error is proven (from the Riccati residual) for an LQ problem; for a linearisation
-    it is estimated: sup of |T^K V − V|/(1−γ). For a problem that ends it is infinite, as nothing is known of it. Raises `InputError` if
-    the problem is not LQ (naming the entry that varies), if the maximum does not exist, or if no stabilising solution exists.
+    it is estimated: sup of |T^K V − V|/(1−γ). For a problem that ends, or inputs of finitely many values, it is infinite: nothing is
+    known of it. Raises `InputError` if the problem is not LQ (naming the entry that varies), if the maximum does not exist, or if no
+    stabilising solution exists.
     """
 
     about: tuple | None = None
@@ -85,7 +86,7 @@ class Riccati:
         value = QuadraticValue(found.P, found.p, found.s, x0, period)
         residual = float(np.max(np.abs(found.residual)))
         rule = problem.plant.law.quadrature(5)
-        proven = self.about is None and not problem.kernel.can_end
+        proven = self.about is None and not _unknown(problem)
         terms = {"riccati_residual": _proven(found, problem)} if proven else _estimated(problem, value, policy, rule)
         return Reference(
             method="Riccati" if self.about is None else "Riccati (linearised)",
@@ -118,10 +119,10 @@ def _proven(found, problem):
 
 
 def _estimated(problem, value, policy, rule):
-    """Where the problem ends, no error is known: to end may pay more than V says. Else that of the linearisation: the sup over the box of
-    |T^K V − V|/(1−γ), inputs clipped to their box, which is how far the value is from consistent."""
-    if problem.kernel.can_end:
-        return {"ends": float("inf")}
+    """Infinite where something is unknown to Riccati. Else that of the linearisation: the sup over the box of |T^K V − V|/(1−γ), inputs
+    clipped to their box, which is how far the value is from consistent."""
+    if unknown := _unknown(problem):
+        return dict.fromkeys(unknown, float("inf"))
     (low, high), (u_low, u_high) = box(problem.plant.states), box(problem.plant.inputs)
     if problem.gamma == 1 or not np.all(np.isfinite(high - low)):
         return {"linearisation": float("inf")}
@@ -130,18 +131,29 @@ def _estimated(problem, value, policy, rule):
     return {"linearisation": float(np.max(np.abs(gap)) / (1 - problem.gamma))}
 
 
+def _unknown(problem) -> dict[str, str]:
+    """What of a problem Riccati does not know, so that no error is stated: {term: note}. To end may pay more than V says, and inputs of
+    finitely many values allow less."""
+    found = {}
+    if problem.kernel.can_end:
+        found["ends"] = "no end: V and the gain are those of the problem that goes on for ever. Ends may pay more"
+    if names := [s.name for s in problem.plant.inputs if s.values]:
+        found["finite_inputs"] = f"no inputs of finitely many values ({', '.join(names)}): the gain gives others"
+    return {term: f"Riccati knows {said}: no error is stated." for term, said in found.items()}
+
+
 @jax.jit
 def _consistency(kernel, value, policy, rule, x):
     return kernel.backup(value.at, x, policy.act(x), rule) - value.at(x)
 
 
 def _notes(problem, radius, policy):
-    if problem.kernel.can_end:
-        yield "Riccati knows no end: V and the gain are those of the problem that goes on for ever. Ends may pay more: no error is stated."
+    yield from _unknown(problem).values()
     if radius >= 1:
         yield f"The optimal closed loop is unstable without discount: spectral radius {radius:.6g} ≥ 1."
     (low, high), (u_low, u_high) = box(problem.plant.states), box(problem.plant.inputs)
-    if np.all(np.isfinite(high - low)) and np.any(np.isfinite([u_low, u_high])):
+    finite = any(s.values for s in problem.plant.inputs)
+    if np.all(np.isfinite(high - low)) and np.any(np.isfinite([u_low, u_high])) and not finite:
         u = policy(np.random.default_rng(0).uniform(low, high, (20_000, len(low))))
         share = float(np.mean(np.all((u >= u_low) & (u <= u_high), -1)))
         yield f"The gain respects the input box on {100 * share:.1f} % of the state box; the box itself is ignored."

@@ -153,7 +153,8 @@ def _choice(s):
 def _in_short_solve(folder):
     references, failures = folder.summary["references"], folder.summary.get("failures", {})
     spans = {row["method"]: row.get("span_of_V") for row in folder.summary["table"]}
-    remark = lambda name, r: f"stated error of V*, {r.get('error_kind')}{_span(spans.get(name))}"
+    stated = lambda r: f"stated error of V*, {r.get('error_kind')}" if is_number(r.get("error")) else "no error of V* is stated"
+    remark = lambda name, r: f"{stated(r)}{_span(spans.get(name))}"
     made = [(name, f"± {number(r.get('error'), 3)}", remark(name, r)) for name, r in references.items()]
     found = [_said_of(next(iter(references.values()), {})), *_agreement(folder.summary)]
     return Html(tiles(*made) + bullets([*found, *[f"{name} failed: {said}" for name, said in failures.items()]], class_="findings"))

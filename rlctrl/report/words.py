@@ -10,6 +10,7 @@ ERROR_TERMS = {
     "walls": "how far V at the walls is from the exit value",
     "riccati_residual": "what the residual of the Riccati equation amounts to in V",
     "linearisation": "how far the linear model is from the plant over the box",
+    "finite_inputs": "what inputs of finitely many values, which Riccati does not know, change in V: not known",
     "ends": "what the ends of the problem, which Riccati does not know, change in V: not known",
     "degree": "change of V when the polynomial degree is raised by two",
     "rounding": "what rounding adds",
