@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rlctrl.errors import InputError, first_line, require, require_number, require_points, require_whole, strict
-from rlctrl.plant import box, closed
+from rlctrl.plant import box, closed, periods
 from rlctrl.policy import Policy
 from rlctrl.problem import Problem
 
@@ -99,7 +99,7 @@ class MPC(Policy):
         if plan is None:
             return None
         n, m, N = self._plant.n, self._plant.m, self._horizon
-        turn = np.array([s.high - s.low if s.periodic else 0.0 for s in self._plant.states])
+        turn = periods(self._plant.states)
         gap = x - plan.expected
         turns = np.where(turn > 0, turn * np.round(gap / np.where(turn > 0, turn, 1.0)), 0.0)
         if np.any(np.abs(gap - turns) > NEAR * self._scale):

@@ -1,4 +1,4 @@
-"""A plant from a Python file of the user's: what goes wrong in that file is said with its line."""
+"""A plant from a Python file of the user's: what that file raises is said with its line; sentences of rlctrl's own stand as they are."""
 
 import contextlib
 import functools

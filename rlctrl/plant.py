@@ -311,6 +311,22 @@ def finite_box(signals) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def periods(signals) -> np.ndarray:
+    """Widths of the boxes of the signals that turn, 0 for the others."""
+    return np.array([s.high - s.low if s.periodic else 0.0 for s in signals])
+
+
+def outside_inputs(signals, u):
+    """Which inputs u (..., m) break their bounds, or are none of their values, (..., m); not a number does."""
+    low, high = box(signals)
+    slack = 1e-9 * np.subtract(*finite_box(signals)[::-1])
+    inside = (u >= low - slack) & (u <= high + slack)
+    for j, signal in enumerate(signals):
+        if signal.values:
+            inside[..., j] = np.min(np.abs(np.subtract.outer(u[..., j], signal.values)), -1) <= slack[j]
+    return ~inside
+
+
 def closed(argument, symbols, value) -> ca.Function:
     """The CasADi function; refuses symbols of the user's own making."""
     try:

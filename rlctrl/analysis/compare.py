@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from rlctrl.errors import naming, nearest, require, require_number, require_numbers, require_whole, strict
-from rlctrl.plant import box
+from rlctrl.plant import box, outside_inputs, periods
 from rlctrl.policy import Policy, as_policies
 from rlctrl.problem import Problem
 from rlctrl.result import Result
@@ -144,30 +144,18 @@ def _at_bounds(path, margin):
 
 def _refused(path):
     """Share of the steps with an input that the plant does not take."""
-    slack = 1e-9 * _widths(path.inputs)
-    return _share(~np.all([_takes(signal, path.u[..., k], slack[k]) for k, signal in enumerate(path.inputs)], 0), path)
-
-
-def _takes(signal, u, slack):
-    """Whether inputs (...) lie within the bounds of the signal, or are among its values, but for a slack."""
-    if signal.values:
-        return np.min(np.abs(u[..., None] - np.array(signal.values)), -1) <= slack
-    return (u >= signal.low - slack) & (u <= signal.high + slack)
-
-
-def _widths(signals):
-    """Widths of the box of some signals, 1 where it is unbounded."""
-    low, high = box(signals)
-    return np.where(np.isfinite(high - low), high - low, 1.0)
+    return _share(np.any(outside_inputs(path.inputs, path.u), -1), path)
 
 
 def _settled(path, rest, band):
     """Median over the paths of the first time from which on they stay in the band."""
-    period = np.array([s.high - s.low if s.periodic else 0.0 for s in path.states])
+    period = periods(path.states)
     turns = np.where(period > 0, period, 1.0)
     gap = path.x - rest
     gap = np.where(period > 0, gap - turns * np.round(gap / turns), gap)
-    outside = np.any(np.abs(gap) > band * _widths(path.states), -1) | ~path.alive
+    low, high = box(path.states)
+    width = np.where(np.isfinite(high - low), high - low, 1.0)
+    outside = np.any(np.abs(gap) > band * width, -1) | ~path.alive
     last = outside.shape[1] - np.argmax(outside[:, ::-1], 1)  # the first index from which on the path is inside
     first = np.where(outside.any(1), last, 0)
     return float(np.median(np.append(path.t, np.inf)[np.minimum(first, len(path.t))]))

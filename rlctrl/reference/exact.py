@@ -8,10 +8,10 @@ import numpy as np
 
 from rlctrl.casadi_jax import JaxFunction
 from rlctrl.errors import InputError, require, require_number, require_whole, strict
-from rlctrl.plant import as_matrix, closed, finite_box
+from rlctrl.plant import as_matrix, closed, finite_box, outside_inputs
 from rlctrl.policy import Policy
 from rlctrl.reference.base import Backup, Reference, evaluate_q, evaluate_value
-from rlctrl.reference.verification import around, bellman_gaps, boundary_gaps, hjb_gaps, left_over, outside_inputs
+from rlctrl.reference.verification import around, bellman_gaps, boundary_gaps, hjb_gaps, left_over
 from rlctrl.tree import record
 from rlctrl.undefined import undefined
 

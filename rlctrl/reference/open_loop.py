@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from rlctrl.errors import InputError, NotConverged, require, require_points, require_together, require_whole, strict
-from rlctrl.plant import box, finite_box
+from rlctrl.plant import box, finite_box, periods
 from rlctrl.policy import Policy
 from rlctrl.progress import Progress
 from rlctrl.reference.base import Reference
@@ -214,7 +214,7 @@ class OpenLoop:
             gamma=problem.gamma,
             inputs=pair(problem.plant.inputs),
             walls=_turning(problem, low, high) if problem.exit == "clip" else (nowhere, tuple(-a for a in nowhere)),
-            turns=(tuple(finite_box(problem.plant.states)[0].tolist()), tuple(_periods(problem.plant).tolist())),
+            turns=(tuple(finite_box(problem.plant.states)[0].tolist()), tuple(periods(problem.plant.states).tolist())),
             gain=_gain(problem),
             tolerance=float(self.tolerance),
             horizon=int(self.horizon),
@@ -226,11 +226,6 @@ def _turning(problem, low, high):
     """The box of the states, open where they turn."""
     turns = np.array([s.periodic for s in problem.plant.states])
     return tuple(np.where(turns, -np.inf, low).tolist()), tuple(np.where(turns, np.inf, high).tolist())
-
-
-def _periods(plant):
-    """Periods of the states (n,), 0 of those that do not turn."""
-    return np.array([s.high - s.low if s.periodic else 0.0 for s in plant.states])
 
 
 def _gain(problem):
@@ -258,7 +253,7 @@ def _check(problem):
     spread = kernel.update(x[:, None], u[:, None], nodes, kernel.p) - kernel.update(x, u, plant.law.mean, kernel.p)[:, None]
     moved = float(jnp.max(jnp.abs(spread)))
     require(moved <= 1e-12, "plant", "must be without noise for OpenLoop", f"noise moves x_+ by {moved:.2g}", "Use rc.GridDP.")
-    turn = _periods(plant)
+    turn = periods(plant.states)
     if np.any(turn):
         gap = kernel.update(x + turn, u, plant.law.mean, kernel.p) - turn - kernel.update(x, u, plant.law.mean, kernel.p)
         change = float(max(jnp.max(jnp.abs(gap)), jnp.max(jnp.abs(kernel.reward(x + turn, u) - kernel.reward(x, u)))))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlctrl.errors import require, strict
-from rlctrl.plant import box
+from rlctrl.plant import box, periods
 from rlctrl.policy import LinearPolicy, wrapped
 from rlctrl.reference.base import Reference
 from rlctrl.reference.lq import lq_of
@@ -81,7 +81,7 @@ class Riccati:
         """The reference; `rc.solve` calls this."""
         lq, (x0, u0) = self._data(problem)
         found = lq.solve()
-        period = np.array([s.high - s.low if s.periodic else 0.0 for s in problem.plant.states])
+        period = periods(problem.plant.states)
         policy = LinearPolicy(found.K, x0, u0 - found.shift, period)
         value = QuadraticValue(found.P, found.p, found.s, x0, period)
         residual = float(np.max(np.abs(found.residual)))
@@ -148,12 +148,12 @@ def _consistency(kernel, value, policy, rule, x):
 
 
 def _notes(problem, radius, policy):
-    yield from _unknown(problem).values()
+    unknown = _unknown(problem)
+    yield from unknown.values()
     if radius >= 1:
         yield f"The optimal closed loop is unstable without discount: spectral radius {radius:.6g} ≥ 1."
     (low, high), (u_low, u_high) = box(problem.plant.states), box(problem.plant.inputs)
-    finite = any(s.values for s in problem.plant.inputs)
-    if np.all(np.isfinite(high - low)) and np.any(np.isfinite([u_low, u_high])) and not finite:
+    if np.all(np.isfinite(high - low)) and np.any(np.isfinite([u_low, u_high])) and "finite_inputs" not in unknown:
         u = policy(np.random.default_rng(0).uniform(low, high, (20_000, len(low))))
         share = float(np.mean(np.all((u >= u_low) & (u <= u_high), -1)))
         yield f"The gain respects the input box on {100 * share:.1f} % of the state box; the box itself is ignored."

@@ -34,17 +34,6 @@ def around(signals) -> InputSet:
     return InputSet(np.array(list(itertools.product(*axes))), np.array(steps), *box(signals), finite_values(signals))
 
 
-def outside_inputs(signals, u):
-    """Which inputs u (N, m) break their bounds, or are none of their values, (N, m); not a number does."""
-    low, high = box(signals)
-    slack = 1e-9 * np.subtract(*finite_box(signals)[::-1])
-    inside = (u >= low - slack) & (u <= high + slack)
-    for j, signal in enumerate(signals):
-        if signal.values:
-            inside[:, j] = np.min(np.abs(np.subtract.outer(u[:, j], signal.values)), -1) <= slack[j]
-    return ~inside
-
-
 def _best(q, inputs, u):
     """The largest q(u) found from the policy's inputs u (N, m) and those `around` them."""
     start = jnp.where(inputs.step > 0, jnp.clip(u[:, None] + inputs.candidates, inputs.low, inputs.high), inputs.candidates)
